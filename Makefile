@@ -1,0 +1,130 @@
+# Openvirt Backup.  `make` builds the programs into build/bin, `make help` lists the other goals.
+# A new .c file in common/, backupd/, restore/ or tests/ is found by its place; nothing here needs to name it.
+
+VERSION  := 0.1.0
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+CC       ?= gcc
+CLANG    ?= clang-14
+BUILD    ?= build
+
+LIBS_COMMON := libarchive libzstd libconfig jansson libxxhash libcrypto
+# Asked for only when something is compiled, so that `make deps` runs on a machine that has none of them.
+PKG_CFLAGS   = $(shell pkg-config --cflags $(LIBS_COMMON))
+PKG_LIBS     = $(shell pkg-config --libs $(LIBS_COMMON)) -lbz2
+
+WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wformat=2 -Wvla
+HARDEN   := -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
+CFLAGS   ?= -O2 -g
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DOVB_VERSION='"$(VERSION)"' -Icommon $(WARN) $(HARDEN) $(CFLAGS) $(SANITIZE)
+ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now -pthread $(LDFLAGS) $(SANITIZE)
+
+COMMON   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard common/*.c))
+BACKUPD  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/*.c))
+RESTORE  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard restore/*.c))
+UNIT     := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
+TOOLS    := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%,$(filter-out tests/tools/preload_%,$(wildcard tests/tools/*.c)))
+PRELOADS := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%.so,$(wildcard tests/tools/preload_*.c))
+REPLAY   := $(patsubst %.c,$(BUILD)/%.replay,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZERS  := $(patsubst %.c,$(BUILD)/%.fuzzer,$(wildcard tests/fuzz/fuzz_*.c))
+SCENARIOS := $(sort $(wildcard tests/scenario/*.t))
+PROGRAMS := $(BUILD)/bin/virt-backupd $(BUILD)/bin/virt-restore
+
+.PHONY: all help deps deps-build deps-test demo check test-programs check-asan check-tsan check-valgrind lint fuzz install uninstall dist clean
+.DELETE_ON_ERROR:
+
+all: $(PROGRAMS)
+
+help:
+	@sed -n 's/^#: //p' Makefile
+
+#: make                 build the programs into build/bin
+#: sudo make deps-build install the Debian packages that building needs
+#: sudo make deps       those, and what the tests need
+deps-build:
+	packaging/install-packages build
+deps:
+	packaging/install-packages build test
+
+#: sudo make demo       back up and restore a real image, and show what it took (installs what it needs)
+demo: deps-build
+	$(MAKE) all
+	tests/demo $(BUILD)
+
+#: sudo make check      every test that needs no hypervisor (installs what it needs)
+check: deps
+	$(MAKE) test-programs
+	CMOCKA_MESSAGE_OUTPUT=TAP OVB_BUILD=$(abspath $(BUILD)) prove --failures --timer $(PROVEFLAGS) --exec '' $(UNIT) $(REPLAY) $(SCENARIOS)
+test-programs: all $(UNIT) $(TOOLS) $(PRELOADS) $(REPLAY)
+
+#: make check-asan      the same under AddressSanitizer and UndefinedBehaviorSanitizer
+#: make check-tsan      the same under ThreadSanitizer
+#: make check-valgrind  the unit tests under valgrind
+check-asan:
+	$(MAKE) check BUILD=$(BUILD)/asan SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=undefined' CFLAGS='-O1 -g -fno-omit-frame-pointer'
+check-tsan:
+	$(MAKE) check BUILD=$(BUILD)/tsan SANITIZE='-fsanitize=thread' CFLAGS='-O1 -g'
+check-valgrind: deps
+	$(MAKE) test-programs
+	for t in $(UNIT); do valgrind -q --error-exitcode=9 --leak-check=full $$t || exit 1; done
+
+#: make lint            compiler warnings as errors, cppcheck, clang-tidy, shellcheck
+lint: deps
+	tests/lint $(BUILD)
+
+#: make fuzz            run each fuzz target for FUZZ_SECONDS (60)
+FUZZ_SECONDS ?= 60
+fuzz: deps $(FUZZERS)
+	for f in $(FUZZERS); do n=$$(basename $$f .fuzzer); mkdir -p $(BUILD)/corpus/$$n; \
+	    $$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=512 -timeout=10 $(BUILD)/corpus/$$n tests/fuzz/corpus/$${n#fuzz_} || exit 1; done
+
+#: make install         into $(DESTDIR)$(PREFIX);  make uninstall takes it away again
+install: all
+	install -D -m 755 $(BUILD)/bin/virt-backupd $(DESTDIR)$(PREFIX)/sbin/virt-backupd
+	install -D -m 755 $(BUILD)/bin/virt-restore $(DESTDIR)$(PREFIX)/bin/virt-restore
+	install -D -m 644 conf/backupd.conf.example $(DESTDIR)$(PREFIX)/share/doc/openvirt-backup/backupd.conf.example
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/sbin/virt-backupd $(DESTDIR)$(PREFIX)/bin/virt-restore
+	rm -rf $(DESTDIR)$(PREFIX)/share/doc/openvirt-backup
+
+#: make dist            a source archive of what is committed
+dist:
+	mkdir -p $(BUILD) && git archive --prefix=openvirt-backup-$(VERSION)/ HEAD | gzip -n > $(BUILD)/openvirt-backup-$(VERSION).tar.gz
+
+#: make clean           remove build/
+clean:
+	rm -rf $(BUILD)
+
+$(BUILD)/bin/virt-backupd: $(BACKUPD) $(BUILD)/libcommon.a
+$(BUILD)/bin/virt-restore: $(RESTORE) $(BUILD)/libcommon.a
+$(PROGRAMS):
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
+$(BUILD)/libcommon.a: $(COMMON)
+	rm -f $@ && $(AR) rcs $@ $^
+
+$(BUILD)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) -pthread -MMD -MP -c -o $@ $<
+
+$(BUILD)/tests/unit/%: tests/unit/%.c $(BUILD)/libcommon.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< $(BUILD)/libcommon.a $(PKG_LIBS) -lcmocka
+
+$(BUILD)/tests/tools/preload_%.so: tests/tools/preload_%.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) -O2 -g -fPIC -shared -o $@ $< -ldl
+$(BUILD)/tests/tools/%: tests/tools/%.c $(BUILD)/libcommon.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $$(pkg-config --cflags fuse3) $(ALL_LDFLAGS) -o $@ $< $(BUILD)/libcommon.a $(PKG_LIBS) $$(pkg-config --libs fuse3)
+
+# A fuzz target with a main that runs it over files: the corpus as a test, without libFuzzer.
+$(BUILD)/tests/fuzz/%.replay: tests/fuzz/%.c tests/fuzz/replay.c $(BUILD)/libcommon.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+$(BUILD)/tests/fuzz/%.fuzzer: tests/fuzz/%.c $(wildcard common/*.c common/*.h)
+	@mkdir -p $(@D)
+	$(CLANG) -std=gnu11 -D_GNU_SOURCE -DOVB_VERSION='"$(VERSION)"' -Icommon -g -O1 -fsanitize=fuzzer,address,undefined $(PKG_CFLAGS) -pthread -o $@ $< $(wildcard common/*.c) $(PKG_LIBS)
+
+-include $(COMMON:.o=.d) $(BACKUPD:.o=.d) $(RESTORE:.o=.d) $(UNIT:=.d)
