@@ -1,0 +1,205 @@
+/* virt-backupd: the command line. */
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "conf.h"
+#include "human.h"
+#include "images.h"
+#include "run_job.h"
+
+#define CONFIG_DEFAULT	"/etc/openvirt-backup/backupd.conf"
+
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+static volatile sig_atomic_t interrupted;
+
+struct options {
+	const char	*config, *once;
+	bool		 check, json;
+};
+
+static void
+usage(FILE *f)
+{
+	fprintf(f,
+	    "Usage: virt-backupd [--config FILE] --once JOB [--json]\n"
+	    "       virt-backupd [--config FILE] --check-config\n"
+	    "\n"
+	    "  -c, --config FILE    the configuration (%s)\n"
+	    "  -1, --once JOB       run JOB once, in the foreground\n"
+	    "  -n, --check-config   check the configuration, and which images its jobs find\n"
+	    "  -j, --json           report events as lines of JSON\n"
+	    "  -h, --help           this text\n"
+	    "  -V, --version        the version\n"
+	    "\n"
+	    "Exit status: 0 done, 1 failed, 2 wrong usage.\n", CONFIG_DEFAULT);
+}
+
+static int
+wrong_usage(const char *what)
+{
+	fprintf(stderr, "virt-backupd: %s\n", what);
+	usage(stderr);
+	return (EXIT_USAGE);
+}
+
+static int
+failed(struct err *err)
+{
+	fprintf(stderr, "virt-backupd: %s\n", human_safe(err->text));
+	return (EXIT_FAILED);
+}
+
+/* The first signal asks for a clean end, the second one ends at once: what is unfinished is swept by the next run. */
+static void
+on_signal(int sig)
+{
+	interrupted = 1;
+	signal(sig, SIG_DFL);
+}
+
+static void
+catch_signals(void)
+{
+	struct sigaction sa = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+
+	sigemptyset(&sa.sa_mask);
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGHUP, &sa, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+/* Keys that this version reads but does not act upon: better said than found out. */
+static void
+warn_ignored(const struct conf_job *job)
+{
+	static const char *const keys[] = { "schedule", "keep", "replicate", "full" };
+	const struct conf_where *at[] = { &job->schedule_at, &job->keep_at, &job->replicate_at, &job->full_at };
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		if (at[i]->line != 0)
+			fprintf(stderr, "%s:%d: warning: job %s: \"%s\" is not acted upon by this version\n", at[i]->file, at[i]->line, job->name, keys[i]);
+}
+
+static int
+check_job(const struct conf_job *job)
+{
+	struct image_files files = IMAGE_FILES_INIT;
+	struct err err = ERR_INIT;
+	int rc = EXIT_DONE;
+
+	warn_ignored(job);
+	if (run_job_unsupported(job, &err) == -1) {
+		fprintf(stderr, "warning: %s\n", human_safe(err.text));
+		return (EXIT_DONE);
+	}
+	if (images_find(job->images.v, job->images.n, &files, &err) == -1) {
+		fprintf(stderr, "%s:%d: job %s: %s\n", job->where.file, job->where.line, job->name, human_safe(err.text));
+		rc = EXIT_FAILED;
+	} else
+		printf("job %s: %zu image%s to %s\n", job->name, files.n, files.n == 1 ? "" : "s", job->repository->url);
+	images_free(&files);
+	return (rc);
+}
+
+static int
+check_config(const struct conf *c)
+{
+	int rc = EXIT_DONE;
+
+	for (size_t i = 0; i < c->njobs; i++)
+		if (check_job(&c->jobs[i]) != EXIT_DONE)
+			rc = EXIT_FAILED;
+	if (rc == EXIT_DONE)
+		printf("the configuration is good: %zu job%s, %zu repositor%s\n", c->njobs, c->njobs == 1 ? "" : "s", c->nrepositories,
+		    c->nrepositories == 1 ? "y" : "ies");
+	return (rc);
+}
+
+static int
+run_once(const struct conf *c, const struct options *o)
+{
+	const struct conf_job *job = conf_find_job(c, o->once);
+	struct run_options opt = { .json = o->json, .interrupted = &interrupted };
+	struct err err = ERR_INIT;
+	int rc;
+
+	if (job == NULL) {
+		fprintf(stderr, "virt-backupd: %s has no job \"%s\"; it has:", o->config, o->once);
+		for (size_t i = 0; i < c->njobs; i++)
+			fprintf(stderr, " %s", c->jobs[i].name);
+		fputc('\n', stderr);
+		return (EXIT_FAILED);
+	}
+	warn_ignored(job);
+	if ((rc = run_job(job, &opt, &err)) == -1)
+		return (failed(&err));
+	return (rc == 0 ? EXIT_DONE : EXIT_FAILED);
+}
+
+/* Returns -1 to go on, else the exit status. */
+static int
+parse(int argc, char **argv, struct options *o)
+{
+	static const struct option longs[] = {
+		{ "config", required_argument, NULL, 'c' }, { "once", required_argument, NULL, '1' }, { "check-config", no_argument, NULL, 'n' },
+		{ "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'V' }, { NULL, 0, NULL, 0 },
+	};
+	int ch;
+
+	while ((ch = getopt_long(argc, argv, "c:1:njhV", longs, NULL)) != -1) {
+		switch (ch) {
+		case 'c':
+			o->config = optarg;
+			break;
+		case '1':
+			o->once = optarg;
+			break;
+		case 'n':
+			o->check = true;
+			break;
+		case 'j':
+			o->json = true;
+			break;
+		case 'h':
+			usage(stdout);
+			return (EXIT_DONE);
+		case 'V':
+			puts("virt-backupd (openvirt-backup) " OVB_VERSION);
+			return (EXIT_DONE);
+		default:
+			usage(stderr);
+			return (EXIT_USAGE);
+		}
+	}
+	if (optind < argc)
+		return (wrong_usage("there are arguments that belong to no option"));
+	if ((o->once != NULL) == o->check)
+		return (wrong_usage("say what to do: either --once JOB or --check-config"));
+	return (-1);
+}
+
+int
+main(int argc, char **argv)
+{
+	struct options o = { .config = CONFIG_DEFAULT };
+	struct err err = ERR_INIT;
+	struct conf *c;
+	int rc;
+
+	if ((rc = parse(argc, argv, &o)) != -1)
+		return (rc);
+	/* Archives hold what guests keep secret. */
+	umask(077);
+	catch_signals();
+	if ((c = conf_load(o.config, &err)) == NULL)
+		return (failed(&err));
+	rc = o.check ? check_config(c) : run_once(c, &o);
+	conf_free(c);
+	return (rc);
+}

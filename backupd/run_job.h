@@ -1,0 +1,29 @@
+/* run_job.h - one run of a job, over all its machines. */
+#ifndef OVB_RUN_JOB_H
+#define OVB_RUN_JOB_H
+
+#include <signal.h>
+#include <stdbool.h>
+
+#include "conf.h"
+#include "err.h"
+
+struct run_options {
+	bool				 json;		/* events as lines of JSON on standard output */
+	const volatile sig_atomic_t	*interrupted;
+};
+
+/**
+ * run_job(job, opt, err):
+ * Back up every machine of ${job}; each has its own outcome, reported on standard output or standard error, and the others go on.
+ * Returns 0 when all succeeded, 1 when some failed, -1 and ${err} set when the run as a whole could not begin.
+ */
+int run_job(const struct conf_job *job, const struct run_options *opt, struct err *err);
+
+/**
+ * run_job_unsupported(job, err):
+ * Whether this version cannot run ${job}.  Returns -1 and ${err} says which key is why, else 0.
+ */
+int run_job_unsupported(const struct conf_job *job, struct err *err);
+
+#endif

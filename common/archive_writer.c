@@ -1,0 +1,422 @@
+#include "archive_writer.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "buf.h"
+#include "pipeline.h"
+#include "tar.h"
+
+#define WORKERS_MAX	32u
+#define JOBS_BYTES	((size_t)32 << 20)	/* small frames: as many as fit in this, so that no thread waits */
+#define JOBS_MAX	32u
+
+struct frame {
+	uint8_t			*raw, *out;
+	size_t			 raw_len, out_len;
+	uint64_t		 tar_offset;
+	uint32_t		 source;	/* NO_SOURCE: a meta frame */
+	bool			 listed;	/* in the index: all but the index's own frames */
+	uint32_t		 nblocks;
+	struct index_block	*blocks;
+};
+
+struct archive_writer {
+	struct index_info	 info;
+	size_t			 raw_max, out_max, blocks_max;
+	void			**frames;	/* struct frame */
+	size_t			 nframes;
+	struct pipeline		*pl;
+
+	/* The producer's. */
+	struct frame		*cur;		/* being filled, or NULL */
+	uint64_t		 tar_offset;	/* of the next byte to be put into a frame */
+	uint32_t		 source;	/* disk whose data comes, or NO_SOURCE */
+	const struct extents	*ex;		/* its map */
+	uint64_t		 reserved;	/* bytes of its data so far */
+	bool			 listing;	/* further frames are listed in the index */
+
+	/* The finisher's while frames are in the pipeline, else the producer's. */
+	struct store_file	*out;
+	struct sha256		*sha;
+	struct index_writer	*index;
+	struct archive_disk_written disk;
+
+	_Atomic uint64_t	 stored;
+};
+
+struct worker {
+	const struct codec	*codec;
+	void			*enc;
+};
+
+static void
+worker_free(void *p)
+{
+	struct worker *w = p;
+
+	w->codec->encoder_free(w->enc);
+	free(w);
+}
+
+static void *
+worker_new(void *ctx, struct err *err)
+{
+	struct archive_writer *aw = ctx;
+	struct worker *w = malloc(sizeof(*w));
+
+	if (w == NULL) {
+		err_nomem(err);
+		return (NULL);
+	}
+	w->codec = aw->info.codec;
+	if ((w->enc = w->codec->encoder_new(aw->info.level, err)) == NULL) {
+		free(w);
+		return (NULL);
+	}
+	return (w);
+}
+
+static int
+work(void *ctx, void *worker, void *job, struct err *err)
+{
+	struct archive_writer *aw = ctx;
+	struct worker *w = worker;
+	struct frame *f = job;
+	struct index_block *b;
+	size_t at = 0;
+
+	for (uint32_t i = 0; i < f->nblocks; i++, at += b->length) {
+		b = &f->blocks[i];
+		b->flags = bytes_are_zero(f->raw + at, b->length) ? BLOCK_ZERO : 0;
+		digest_block(aw->info.secret, f->raw + at, b->length, b->digest);
+	}
+	return (w->codec->encode(w->enc, f->raw, f->raw_len, f->out, aw->out_max, &f->out_len, err));
+}
+
+static int
+finish(void *ctx, void *job, struct err *err)
+{
+	struct archive_writer *aw = ctx;
+	struct frame *f = job;
+	struct index_frame rec = {
+		.offset = aw->out->size, .tar_offset = f->tar_offset, .stored = (uint32_t)f->out_len, .raw = (uint32_t)f->raw_len,
+		.blocks = f->nblocks, .source = f->source,
+	};
+
+	if (sha256_add(aw->sha, f->out, f->out_len, err) == -1 || store_append(aw->out, f->out, f->out_len, err) == -1)
+		return (-1);
+	atomic_store(&aw->stored, aw->out->size);
+	for (uint32_t i = 0; i < f->nblocks; i++)
+		if (f->blocks[i].flags & BLOCK_ZERO)
+			aw->disk.zero += f->blocks[i].length;
+	return (f->listed ? index_writer_frame(aw->index, &rec, f->blocks, err) : 0);
+}
+
+static const struct pipeline_ops ops = { .worker_new = worker_new, .worker_free = worker_free, .work = work, .finish = finish };
+
+static void
+frame_free(struct frame *f)
+{
+	if (f == NULL)
+		return;
+	free(f->raw);
+	free(f->out);
+	free(f->blocks);
+	free(f);
+}
+
+static struct frame *
+frame_new(const struct archive_writer *aw, struct err *err)
+{
+	struct frame *f = calloc(1, sizeof(*f));
+
+	if (f == NULL || (f->raw = malloc(aw->raw_max)) == NULL || (f->out = malloc(aw->out_max)) == NULL ||
+	    (f->blocks = calloc(aw->blocks_max, sizeof(*f->blocks))) == NULL) {
+		frame_free(f);
+		err_nomem(err);
+		return (NULL);
+	}
+	return (f);
+}
+
+static int
+frames_new(struct archive_writer *aw, unsigned int workers, struct err *err)
+{
+	size_t n = JOBS_BYTES / (aw->raw_max + aw->out_max);
+
+	if (n > JOBS_MAX)
+		n = JOBS_MAX;
+	if (n < 2 * (size_t)workers + 2)
+		n = 2 * (size_t)workers + 2;
+	if ((aw->frames = calloc(n, sizeof(*aw->frames))) == NULL)
+		return (err_nomem(err));
+	for (aw->nframes = 0; aw->nframes < n; aw->nframes++)
+		if ((aw->frames[aw->nframes] = frame_new(aw, err)) == NULL)
+			return (-1);
+	return (0);
+}
+
+struct archive_writer *
+archive_writer_new(const struct index_info *info, struct store_file *out, struct err *err)
+{
+	struct archive_writer *aw = calloc(1, sizeof(*aw));
+	unsigned int workers = pipeline_cores();
+
+	if (aw == NULL) {
+		err_nomem(err);
+		return (NULL);
+	}
+	if (workers > WORKERS_MAX)
+		workers = WORKERS_MAX;
+	aw->info = *info;
+	aw->out = out;
+	aw->source = NO_SOURCE;
+	aw->listing = true;
+	aw->raw_max = info->codec->raw_max(info->level);
+	aw->out_max = info->codec->bound(aw->raw_max);
+	aw->blocks_max = aw->raw_max / SECTOR;
+	if (frames_new(aw, workers, err) == -1 || (aw->sha = sha256_new(err)) == NULL || (aw->index = index_writer_new(info, err)) == NULL ||
+	    (aw->pl = pipeline_new(&ops, aw, aw->frames, aw->nframes, workers, err)) == NULL) {
+		archive_writer_free(aw);
+		return (NULL);
+	}
+	return (aw);
+}
+
+/* Send the frame that is being filled on its way. */
+static void
+flush(struct archive_writer *aw)
+{
+	if (aw->cur != NULL)
+		pipeline_submit(aw->pl);
+	aw->cur = NULL;
+}
+
+/* Begin a frame for data of ${source}, or a meta frame, unless one is being filled that has ${room} left. */
+static int
+want_frame(struct archive_writer *aw, uint32_t source, size_t room, struct err *err)
+{
+	struct frame *f = aw->cur;
+
+	if (f != NULL && f->source == source && f->raw_len + room <= aw->raw_max)
+		return (0);
+	flush(aw);
+	if ((f = pipeline_get(aw->pl)) == NULL) {
+		pipeline_wait(aw->pl, err);
+		return (-1);
+	}
+	f->raw_len = 0;
+	f->nblocks = 0;
+	f->source = source;
+	f->listed = aw->listing;
+	f->tar_offset = aw->tar_offset;
+	aw->cur = f;
+	return (0);
+}
+
+static int
+add_meta(void *arg, const void *p, size_t n, struct err *err)
+{
+	struct archive_writer *aw = arg;
+	size_t part;
+
+	for (size_t at = 0; at < n; at += part) {
+		if (want_frame(aw, NO_SOURCE, 1, err) == -1)
+			return (-1);
+		part = aw->raw_max - aw->cur->raw_len;
+		if (part > n - at)
+			part = n - at;
+		memcpy(aw->cur->raw + aw->cur->raw_len, (const uint8_t *)p + at, part);
+		aw->cur->raw_len += part;
+		aw->tar_offset += part;
+	}
+	return (0);
+}
+
+static int
+add_zeroes(struct archive_writer *aw, size_t n, struct err *err)
+{
+	static const uint8_t zeroes[TAR_RECORD + 2 * TAR_BLOCK];
+
+	return (add_meta(aw, zeroes, n, err));
+}
+
+/* A name came from a file or from libvirt: it must fit the index's field. */
+static int
+put_name(char field[INDEX_NAME_LEN], const char *name, struct err *err)
+{
+	size_t n = strlen(name);
+
+	if (n >= INDEX_NAME_LEN)
+		return (err_set(err, 0, "the name %.40s... is longer than %u bytes", name, INDEX_NAME_LEN - 1));
+	memset(field, 0, INDEX_NAME_LEN);
+	memcpy(field, name, n);
+	return (0);
+}
+
+int
+archive_writer_disk_begin(struct archive_writer *aw, const char *target, const char *member, const struct extents *ex, int64_t mtime,
+    struct err *err)
+{
+	struct index_disk d = { .size = ex->size, .header_offset = aw->tar_offset };
+	struct buf header = BUF_INIT;
+	uint64_t stored;
+	int n, rc = -1;
+
+	if (put_name(d.target, target, err) == -1 || put_name(d.member, member, err) == -1 ||
+	    (stored = tar_sparse_stored(ex, err)) == UINT64_MAX || tar_sparse_header(&header, member, ex, mtime, err) == -1)
+		goto out;
+	d.data_offset = aw->tar_offset + header.len + (stored - ex->bytes);
+	d.map_entries = tar_sparse_entries(ex);
+	if (add_meta(aw, header.ptr, header.len, err) == -1 || tar_sparse_map(ex, add_meta, aw, err) == -1)
+		goto out;
+	/* The finisher notes frames in the index: none may be under way while a disk is added to it. */
+	flush(aw);
+	if (pipeline_wait(aw->pl, err) == -1 || (n = index_writer_disk(aw->index, &d, err)) == -1)
+		goto out;
+	aw->source = (uint32_t)n;
+	aw->ex = ex;
+	aw->reserved = 0;
+	memset(&aw->disk, 0, sizeof(aw->disk));
+	rc = 0;
+out:
+	buf_free(&header);
+	return (rc);
+}
+
+uint8_t *
+archive_writer_reserve(struct archive_writer *aw, uint64_t offset, uint64_t want, size_t *got, struct err *err)
+{
+	struct index_block *b;
+	struct frame *f;
+	size_t start = 0, len;
+
+	*got = 0;
+	do {
+		len = WINDOW_SIZE - (size_t)((offset + *got) % WINDOW_SIZE);
+		if (len > want - *got)
+			len = (size_t)(want - *got);
+		if (*got > 0 && aw->cur->raw_len + len > aw->raw_max)
+			break;
+		if (want_frame(aw, aw->source, len, err) == -1)
+			return (NULL);
+		f = aw->cur;
+		if (*got == 0)
+			start = f->raw_len;
+		b = &f->blocks[f->nblocks++];
+		b->offset = offset + *got;
+		b->length = (uint32_t)len;
+		f->raw_len += len;
+		*got += len;
+	} while (*got < want);
+	aw->tar_offset += *got;
+	aw->reserved += *got;
+	return (f->raw + start);
+}
+
+int
+archive_writer_disk_end(struct archive_writer *aw, struct archive_disk_written *written, struct err *err)
+{
+	if (aw->reserved != aw->ex->bytes)
+		return (err_set(err, 0, "%llu bytes of a disk were stored where its map has %llu", (unsigned long long)aw->reserved,
+		    (unsigned long long)aw->ex->bytes));
+	flush(aw);
+	if (pipeline_wait(aw->pl, err) == -1)
+		return (-1);
+	*written = aw->disk;
+	written->data = aw->reserved;
+	aw->source = NO_SOURCE;
+	return (add_zeroes(aw, tar_padding(aw->ex->bytes), err));
+}
+
+/* The index goes to its file and into the tar stream at once; its trailer begins the tail frame. */
+struct index_sink {
+	struct archive_writer	*aw;
+	struct store_file	*file;
+	struct sha256		*sha;
+	uint64_t		 length;
+};
+
+static int
+emit_index(void *arg, const void *p, size_t n, struct err *err)
+{
+	struct index_sink *s = arg;
+
+	if (s->file->size + n == s->length)
+		flush(s->aw);
+	if (sha256_add(s->sha, p, n, err) == -1 || store_append(s->file, p, n, err) == -1)
+		return (-1);
+	return (add_meta(s->aw, p, n, err));
+}
+
+/* The member index.bin, from a frame of its own on; everything before it is settled. */
+static int
+write_index(struct archive_writer *aw, struct store_file *file, struct sha256 *sha, struct err *err)
+{
+	struct index_sink sink = { aw, file, sha, 0 };
+	struct buf header = BUF_INIT;
+	struct index_place place;
+	int rc = -1;
+
+	flush(aw);
+	if (pipeline_wait(aw->pl, err) == -1)
+		return (-1);
+	aw->listing = false;
+	sink.length = index_writer_length(aw->index);
+	place = (struct index_place){ .offset = aw->out->size, .tar_offset = aw->tar_offset };
+	if (tar_plain_header(&header, INDEX_MEMBER, sink.length, aw->info.time, err) == -1 ||
+	    add_meta(aw, header.ptr, header.len, err) == -1 ||
+	    index_writer_emit(aw->index, &place, emit_index, &sink, err) == -1)
+		goto out;
+	rc = 0;
+out:
+	buf_free(&header);
+	return (rc);
+}
+
+int
+archive_writer_finish(struct archive_writer *aw, struct store_file *index, struct archive_written *written, struct err *err)
+{
+	struct sha256 *sha = sha256_new(err);
+	uint64_t end;
+	int rc = -1;
+
+	if (sha == NULL || write_index(aw, index, sha, err) == -1)
+		goto out;
+	end = aw->tar_offset + 2 * TAR_BLOCK;
+	if (add_zeroes(aw, 2 * TAR_BLOCK + (size_t)((TAR_RECORD - end % TAR_RECORD) % TAR_RECORD), err) == -1)
+		goto out;
+	flush(aw);
+	if (pipeline_wait(aw->pl, err) == -1)
+		goto out;
+	written->size = aw->out->size;
+	written->raw = aw->tar_offset;
+	if (sha256_end(aw->sha, written->sha256, err) == -1 || sha256_end(sha, written->index_sha256, err) == -1)
+		goto out;
+	rc = 0;
+out:
+	sha256_free(sha);
+	return (rc);
+}
+
+uint64_t
+archive_writer_stored(struct archive_writer *aw)
+{
+	return (atomic_load(&aw->stored));
+}
+
+void
+archive_writer_free(struct archive_writer *aw)
+{
+	if (aw == NULL)
+		return;
+	pipeline_free(aw->pl);
+	for (size_t i = 0; i < aw->nframes; i++)
+		frame_free(aw->frames[i]);
+	free(aw->frames);
+	index_writer_free(aw->index);
+	sha256_free(aw->sha);
+	free(aw);
+}

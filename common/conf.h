@@ -1,0 +1,163 @@
+/*
+ * conf.h - the configuration file as checked values.
+ *
+ * Calling sequence:  conf_load | conf_parse -> read the fields -> conf_free
+ *
+ * A struct conf is complete and consistent: defaults are filled in, every name of a repository is resolved, and what it holds
+ * never changes.  All strings and pointers in it live until conf_free(); any number of threads may read it.
+ * What the schedule, keep.within and full say is checked by the modules that act upon them.
+ *
+ * The files behind this header:
+ *   conf.c       conf_load, conf_parse, conf_free: text to tree to values
+ *   conf_text.c  reads the file and the files that it includes, and remembers which line came from where
+ *   conf_lex.c   cuts text into tokens
+ *   conf_check.c holds the tokens to the grammar, before libconfig sees them
+ *   conf_get.c   typed access to libconfig's tree, errors with file, line and key
+ *   conf_repo.c  the list "repositories";  conf_job.c  the list "jobs";  conf_url.c  a repository's URL
+ */
+#ifndef OVB_CONF_H
+#define OVB_CONF_H
+
+#include <stddef.h>
+
+#include "compression.h"
+#include "err.h"
+
+#define CONF_MAX_BYTES		(1024 * 1024)	/* the file together with all that it includes */
+#define CONF_MAX_ENTRIES	10000		/* of one array or list */
+#define CONF_MAX_KEEP		100000		/* of one count in keep */
+#define CONF_MAX_NAME		100		/* bytes in the name of a job or repository: room for endings in a file name */
+
+/* Where in which file something was written.  A key that was not given has line 0 and no file. */
+struct conf_where {
+	const char	*file;
+	int		 line;
+};
+
+struct conf_strings {
+	char	**v;
+	size_t	  n;
+};
+
+enum conf_url_kind {
+	CONF_URL_LOCAL,
+	CONF_URL_SFTP
+};
+
+struct conf_url {
+	enum conf_url_kind	 kind;
+	char			*user;	/* sftp only; NULL: not given */
+	char			*host;	/* sftp only; an IPv6 address stands here without its brackets */
+	int			 port;	/* sftp only; 22 when not given */
+	char			*path;	/* absolute */
+};
+
+struct conf_repository {
+	char			*name;		/* unique */
+	char			*url;		/* as it was written */
+	struct conf_url		 at;		/* the same, taken apart */
+	char			*identity;	/* sftp only; an absolute path; NULL: not given */
+	char			*known_hosts;	/* likewise */
+	struct conf_where	 where;
+};
+
+struct conf_keep {
+	int	 last, hourly, daily, weekly, monthly, yearly;	/* 0: none for this reason */
+	char	*within;					/* NULL: not given */
+};
+
+enum conf_source {
+	CONF_SOURCE_DOMAINS,
+	CONF_SOURCE_IMAGES,
+	CONF_SOURCE_FROM
+};
+
+enum conf_quiesce {
+	CONF_QUIESCE_TRY,	/* the default */
+	CONF_QUIESCE_REQUIRED,
+	CONF_QUIESCE_NEVER
+};
+
+struct conf_job {
+	char				 *name;		/* unique, and fit to be part of a file name: [A-Za-z0-9._-], no dot first */
+	struct conf_where		  where;
+	enum conf_source		  source;
+
+	/* CONF_SOURCE_DOMAINS */
+	char				 *connection;	/* a libvirt URI, never NULL there */
+	struct conf_strings		  domains;	/* shell patterns, at least one */
+	struct conf_strings		  exclude;	/* shell patterns */
+	enum conf_quiesce		  quiesce;
+
+	/* CONF_SOURCE_IMAGES */
+	struct conf_strings		  images;	/* absolute paths or glob patterns, at least one */
+	int				  in_use_allow;	/* 1: an image that a QEMU writes to is read all the same */
+
+	/* CONF_SOURCE_FROM */
+	const struct conf_repository	 *from;
+
+	/* every job */
+	const struct conf_repository	 *repository;	/* never NULL */
+	const struct conf_repository	**replicate;	/* no doubles, never the job's own */
+	size_t				  nreplicate;
+	struct compression		  compression;
+	char				 *schedule;	/* NULL: only on request */
+	char				 *full;		/* NULL: not given */
+	struct conf_keep		  keep;		/* meaningful when keep_at.line != 0: then it keeps something */
+
+	/* Where these keys were given (line 0: not given), for a program that has to say something about one. */
+	struct conf_where		  schedule_at;
+	struct conf_where		  keep_at;
+	struct conf_where		  replicate_at;
+	struct conf_where		  full_at;
+};
+
+struct conf {
+	struct conf_repository	*repositories;		/* at least one; the first is the default */
+	size_t			 nrepositories;
+	struct conf_job		*jobs;			/* maybe none */
+	size_t			 njobs;
+	char		       **files;			/* the file, then each file as it was included */
+	size_t			 nfiles;
+};
+
+/**
+ * conf_load(path, err):
+ * Read and check the configuration file ${path} and the files that it includes.  A line @include "FILE" stands for the text of
+ * FILE, a relative name being relative to the folder of the file that includes it.
+ *
+ * Fails:   NULL and ${err} set.  A file that cannot be read: its name and errno.  Anything wrong inside: "FILE:LINE: KEY: ",
+ *          then what is expected, where FILE is the included file if it is in one, and KEY a path like jobs[0].keep.last.
+ * Threads: any.
+ * Blocks:  on the disk.
+ */
+struct conf *conf_load(const char *path, struct err *err);
+
+/**
+ * conf_parse(text, len, name, err):
+ * The same for ${len} bytes of text, which ${name} stands for in errors.  @include is an error here.
+ */
+struct conf *conf_parse(const char *text, size_t len, const char *name, struct err *err);
+
+/** conf_free(c): Free ${c} and all it holds; harmless on NULL. */
+void conf_free(struct conf *c);
+
+/** conf_find_repository(c, name): The repository ${name}, or NULL. */
+const struct conf_repository *conf_find_repository(const struct conf *c, const char *name);
+
+/** conf_find_job(c, name): The job ${name}, or NULL. */
+const struct conf_job *conf_find_job(const struct conf *c, const char *name);
+
+/**
+ * conf_url_parse(text, out, err):
+ * Take ${text}, an absolute path or sftp://[user@]host[:port]/path, apart into ${out}.  Nothing in it is %-decoded.  User and host
+ * hold no shell or option characters, so that they are safe as arguments.
+ *
+ * Fails: -1, ${err} quotes ${text} and says what is expected (or is out of memory); ${out} is empty.
+ */
+int conf_url_parse(const char *text, struct conf_url *out, struct err *err);
+
+/** conf_url_free(u): Free what ${u} owns and make it empty; harmless on an empty one. */
+void conf_url_free(struct conf_url *u);
+
+#endif

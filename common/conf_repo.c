@@ -1,0 +1,93 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf_list.h"
+
+#define LIST	"a list of groups like ( { name = \"local\"; url = \"/var/backups/vm\"; } )"
+
+/* A file that only a repository over sftp has a use for. */
+static int
+sftp_file(const struct conf_text *t, const config_setting_t *group, const char *key, const struct conf_url *u, char **out,
+    struct err *err)
+{
+	const config_setting_t *s = config_setting_get_member(group, key);
+
+	if (s == NULL)
+		return (0);
+	if (u->kind != CONF_URL_SFTP)
+		return (conf_fail(t, s, err, "only a repository with an sftp:// url has it: remove it"));
+	if (conf_get_text(t, s, out, err) == -1)
+		return (-1);
+	if ((*out)[0] != '/')
+		return (conf_fail(t, s, err, "\"%.100s\": expected an absolute path", *out));
+	return (0);
+}
+
+static int
+repository(const struct conf_text *t, const config_setting_t *group, struct conf_repository *r, struct err *err)
+{
+	static const char *const known[] = { "name", "url", "identity", "known_hosts", NULL };
+	const config_setting_t *url;
+	struct err why = ERR_INIT;
+
+	if (!config_setting_is_group(group))
+		return (conf_mistyped(t, group, "a group like { name = \"local\"; url = \"/var/backups/vm\"; }", err));
+	r->where = conf_text_where(t, (int)config_setting_source_line(group));
+	if (conf_known_keys(t, group, known, err) == -1 ||
+	    conf_get_name(t, group, &r->name, err) == -1 ||
+	    conf_get_string(t, group, "url", &r->url, err) == -1)
+		return (-1);
+	if ((url = config_setting_get_member(group, "url")) == NULL)
+		return (conf_fail(t, group, err, "has no url: add url = \"/PATH\"; or url = \"sftp://[user@]host[:port]/PATH\";"));
+	if (conf_url_parse(r->url, &r->at, &why) == -1)
+		return (conf_fail(t, url, err, "%s", why.text));
+	if (sftp_file(t, group, "identity", &r->at, &r->identity, err) == -1 ||
+	    sftp_file(t, group, "known_hosts", &r->at, &r->known_hosts, err) == -1)
+		return (-1);
+	return (0);
+}
+
+int
+conf_repositories(const struct conf_text *t, const config_setting_t *root, struct conf *c, struct err *err)
+{
+	const config_setting_t *list = config_setting_get_member(root, "repositories");
+	const config_setting_t *group;
+	const struct conf_repository *twin;
+	int i, n;
+
+	if (list == NULL)
+		return (conf_fail(t, root, err, "repositories: missing: add %s", LIST));
+	if (!config_setting_is_list(list))
+		return (conf_mistyped(t, list, LIST, err));
+	if ((n = config_setting_length(list)) == 0)
+		return (conf_fail(t, list, err, "the list is empty: expected %s", LIST));
+	if ((c->repositories = calloc((size_t)n, sizeof(*c->repositories))) == NULL)
+		return (err_nomem(err));
+	for (i = 0; i < n; i++) {
+		struct conf_repository *r = &c->repositories[i];
+
+		group = config_setting_get_elem(list, (unsigned int)i);
+		if (repository(t, group, r, err) == -1) {
+			conf_repository_free(r);
+			return (-1);
+		}
+		twin = conf_find_repository(c, r->name);
+		c->nrepositories++;
+		if (twin != NULL)
+			return (conf_fail(t, config_setting_get_member(group, "name"), err,
+			    "\"%s\" is also the name of the repository at %s:%d: choose another",
+			    r->name, twin->where.file, twin->where.line));
+	}
+	return (0);
+}
+
+void
+conf_repository_free(struct conf_repository *r)
+{
+	free(r->name);
+	free(r->url);
+	conf_url_free(&r->at);
+	free(r->identity);
+	free(r->known_hosts);
+	*r = (struct conf_repository){ .name = NULL };
+}

@@ -1,0 +1,19 @@
+/* human.h - sizes, times and names as people read them. */
+#ifndef OVB_HUMAN_H
+#define OVB_HUMAN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define HUMAN_LEN	32u
+
+/** human_size(bytes, out): "926 MB", "3.7 GB": powers of 1000, three digits at most. */
+const char *human_size(uint64_t bytes, char out[HUMAN_LEN]);
+
+/** human_duration(seconds, out): "0.4 s", "12 s", "3:05 min", "2:10:00 h". */
+const char *human_duration(double seconds, char out[HUMAN_LEN]);
+
+/** human_safe(text): Replace, in place, control characters, which could change what a terminal shows, by '?'.  Returns ${text}. */
+char *human_safe(char *text);
+
+#endif

@@ -1,0 +1,124 @@
+/*
+ * index.h - the index of an archive (FORMAT.md, "Index"): its records, and how it is written.  index_reader.h reads it.
+ *
+ * Calling sequence:  index_writer_new -> add ... -> index_writer_emit -> index_writer_free
+ * Records go to spools, so that memory does not grow with the disk.  Threads: one at a time.
+ */
+#ifndef OVB_INDEX_H
+#define OVB_INDEX_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "codec.h"
+#include "digest.h"
+#include "err.h"
+
+#define ARCHIVE_ID_LEN		16u
+#define INDEX_VERSION		1u
+#define INDEX_HEADER_LEN	512u
+#define INDEX_TRAILER_LEN	512u
+#define INDEX_SECTION_LEN	64u
+#define INDEX_NAME_LEN		256u		/* with the zero byte at the end */
+#define INDEX_MEMBER		"index.bin"
+#define INDEX_SECTIONS_MAX	65536u
+
+#define NO_SOURCE		UINT32_MAX	/* of a meta frame, and of zero records */
+#define NO_OFFSET		UINT64_MAX
+
+enum section_type {
+	SECTION_DISKS = 1,
+	SECTION_SOURCES = 2,
+	SECTION_VIEW = 3,
+	SECTION_FRAMES = 4,
+	SECTION_BLOCKS = 5,
+	SECTION_MEMBERS = 6,
+	SECTION_REPLACES = 7,
+	SECTION_OPTIONAL = 0x8000	/* from here on a reader may skip what it does not know */
+};
+
+/* Lengths of the records on disk, by section type. */
+enum { DISK_RECORD = 640, SOURCE_RECORD = 24, VIEW_RECORD = 24, FRAME_RECORD = 40, BLOCK_RECORD = 32, MEMBER_RECORD = 320,
+	REPLACES_RECORD = 16 };
+
+struct index_disk {
+	char		target[INDEX_NAME_LEN];
+	char		member[INDEX_NAME_LEN];
+	uint64_t	size;			/* virtual, bytes */
+	uint64_t	data_offset;		/* in the tar stream, or NO_OFFSET */
+	uint64_t	map_entries;
+	uint64_t	header_offset;		/* in the tar stream, or NO_OFFSET */
+};
+
+struct index_source {
+	uint8_t		archive[ARCHIVE_ID_LEN];
+	uint32_t	disk;			/* its number in that archive */
+};
+
+enum view_kind { VIEW_DATA = 1, VIEW_ZERO = 2 };
+
+struct index_view {
+	uint64_t	offset, length;		/* in the disk */
+	uint32_t	source;
+	uint32_t	kind;			/* enum view_kind */
+};
+
+struct index_frame {
+	uint64_t	offset;			/* in the archive */
+	uint64_t	tar_offset;
+	uint64_t	first_block;
+	uint32_t	stored;			/* bytes in the archive */
+	uint32_t	raw;			/* bytes in the tar stream */
+	uint32_t	blocks;
+	uint32_t	source;
+};
+
+#define BLOCK_ZERO	1u
+
+struct index_block {
+	uint64_t	offset;			/* in the disk */
+	uint32_t	length;
+	uint32_t	flags;
+	uint8_t		digest[DIGEST_LEN];
+};
+
+struct index_info {
+	uint8_t			archive[ARCHIVE_ID_LEN];
+	int64_t			time;			/* of the capture */
+	const struct codec	*codec;
+	int			level;
+	uint8_t			secret[SECRET_LEN];
+};
+
+/* Where the index's own member stands in its archive: the trailer tells, for archives that are found bare. */
+struct index_place {
+	uint64_t	offset;			/* of the frame that begins with its header */
+	uint64_t	tar_offset;		/* of that header */
+};
+
+struct index_writer;
+
+struct index_writer *index_writer_new(const struct index_info *info, struct err *err);
+void index_writer_free(struct index_writer *iw);
+
+/** index_writer_disk(iw, disk, err): Add a disk.  Returns its number, which is also its source's, or -1. */
+int index_writer_disk(struct index_writer *iw, const struct index_disk *disk, struct err *err);
+
+/**
+ * index_writer_frame(iw, frame, blocks, err):
+ * Add the next frame of the archive and its blocks; frame->first_block is set here.  Blocks of a data frame are added to the view
+ * of the disk.  Fails: -1.
+ */
+int index_writer_frame(struct index_writer *iw, struct index_frame *frame, const struct index_block *blocks, struct err *err);
+
+/** index_writer_length(iw): How long the index will be, bytes. */
+uint64_t index_writer_length(const struct index_writer *iw);
+
+/**
+ * index_writer_emit(iw, place, emit, arg, err):
+ * Give the whole index to ${emit} in pieces, the trailer in one piece of its own.  Fails: -1, also when ${emit} does.
+ */
+int index_writer_emit(struct index_writer *iw, const struct index_place *place,
+    int (*emit)(void *arg, const void *p, size_t n, struct err *err), void *arg, struct err *err);
+
+#endif

@@ -1,0 +1,362 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "index.h"
+#include "le.h"
+#include "spool.h"
+
+#define DISKS_MAX	1024u
+
+struct disk {
+	struct index_disk	 info;
+	struct spool		*view, *blocks;
+	struct index_view	 last;		/* not yet in the spool: the next may go on from it */
+};
+
+struct index_writer {
+	struct index_info	 info;
+	struct spool		*frames;
+	struct disk		*disks;
+	uint32_t		 ndisks;
+};
+
+/* A section about to be written: its records come from a spool, or from memory. */
+struct section {
+	uint32_t	 type, number;
+	uint64_t	 offset, length, count;
+	uint8_t		 digest[DIGEST_LEN];
+	struct spool	*spool;
+	const uint8_t	*mem;
+};
+
+struct index_writer *
+index_writer_new(const struct index_info *info, struct err *err)
+{
+	struct index_writer *iw = calloc(1, sizeof(*iw));
+
+	if (iw == NULL || (iw->disks = calloc(DISKS_MAX, sizeof(*iw->disks))) == NULL) {
+		free(iw);
+		err_nomem(err);
+		return (NULL);
+	}
+	iw->info = *info;
+	if ((iw->frames = spool_new(FRAME_RECORD, err)) == NULL) {
+		index_writer_free(iw);
+		return (NULL);
+	}
+	return (iw);
+}
+
+void
+index_writer_free(struct index_writer *iw)
+{
+	if (iw == NULL)
+		return;
+	for (uint32_t i = 0; i < iw->ndisks; i++) {
+		spool_free(iw->disks[i].view);
+		spool_free(iw->disks[i].blocks);
+	}
+	spool_free(iw->frames);
+	free(iw->disks);
+	free(iw);
+}
+
+int
+index_writer_disk(struct index_writer *iw, const struct index_disk *disk, struct err *err)
+{
+	struct disk *d = &iw->disks[iw->ndisks];
+
+	if (iw->ndisks == DISKS_MAX)
+		return (err_set(err, 0, "more than %u disks in one machine", DISKS_MAX));
+	d->info = *disk;
+	if ((d->view = spool_new(VIEW_RECORD, err)) == NULL || (d->blocks = spool_new(BLOCK_RECORD, err)) == NULL) {
+		spool_free(d->view);
+		memset(d, 0, sizeof(*d));
+		return (-1);
+	}
+	return ((int)iw->ndisks++);
+}
+
+static int
+push_view(struct disk *d, struct err *err)
+{
+	uint8_t r[VIEW_RECORD];
+
+	if (d->last.length == 0)
+		return (0);
+	le64_put(r, d->last.offset);
+	le64_put(r + 8, d->last.length);
+	le32_put(r + 16, d->last.source);
+	le32_put(r + 20, d->last.kind);
+	d->last.length = 0;
+	return (spool_add(d->view, r, err));
+}
+
+static int
+add_view(struct disk *d, const struct index_block *b, uint32_t source, struct err *err)
+{
+	bool zero = (b->flags & BLOCK_ZERO) != 0;
+	struct index_view v = { b->offset, b->length, zero ? NO_SOURCE : source, zero ? VIEW_ZERO : VIEW_DATA };
+
+	if (d->last.length > 0 && d->last.offset + d->last.length == v.offset && d->last.kind == v.kind && d->last.source == v.source) {
+		d->last.length += v.length;
+		return (0);
+	}
+	if (push_view(d, err) == -1)
+		return (-1);
+	d->last = v;
+	return (0);
+}
+
+static int
+add_block(struct disk *d, const struct index_block *b, struct err *err)
+{
+	uint8_t r[BLOCK_RECORD];
+
+	le64_put(r, b->offset);
+	le32_put(r + 8, b->length);
+	le32_put(r + 12, b->flags);
+	memcpy(r + 16, b->digest, DIGEST_LEN);
+	return (spool_add(d->blocks, r, err));
+}
+
+int
+index_writer_frame(struct index_writer *iw, struct index_frame *f, const struct index_block *blocks, struct err *err)
+{
+	struct disk *d = f->source == NO_SOURCE ? NULL : &iw->disks[f->source];
+	uint8_t r[FRAME_RECORD];
+
+	f->first_block = d != NULL ? spool_count(d->blocks) : 0;
+	le64_put(r, f->offset);
+	le64_put(r + 8, f->tar_offset);
+	le64_put(r + 16, f->first_block);
+	le32_put(r + 24, f->stored);
+	le32_put(r + 28, f->raw);
+	le32_put(r + 32, f->blocks);
+	le32_put(r + 36, f->source);
+	for (uint32_t i = 0; i < f->blocks; i++)
+		if (add_block(d, &blocks[i], err) == -1 || add_view(d, &blocks[i], f->source, err) == -1)
+			return (-1);
+	return (spool_add(iw->frames, r, err));
+}
+
+static void
+encode_disk(const struct index_disk *d, uint8_t r[DISK_RECORD])
+{
+	memset(r, 0, DISK_RECORD);
+	memcpy(r, d->target, strnlen(d->target, INDEX_NAME_LEN - 1));
+	memcpy(r + 256, d->member, strnlen(d->member, INDEX_NAME_LEN - 1));
+	le64_put(r + 512, d->size);
+	le64_put(r + 520, d->data_offset);
+	le64_put(r + 528, d->map_entries);
+	le64_put(r + 536, d->header_offset);
+}
+
+static uint32_t
+section_count(const struct index_writer *iw)
+{
+	return (3 + 2 * iw->ndisks);
+}
+
+/* The views' last records, which are still open, are counted too. */
+static uint64_t
+view_count(const struct disk *d)
+{
+	return (spool_count(d->view) + (d->last.length > 0));
+}
+
+static uint64_t
+round_up(uint64_t n, uint64_t to)
+{
+	return ((n + to - 1) / to * to);
+}
+
+uint64_t
+index_writer_length(const struct index_writer *iw)
+{
+	uint64_t at = INDEX_HEADER_LEN + (uint64_t)section_count(iw) * INDEX_SECTION_LEN;
+
+	/* Sections begin at multiples of 8, and all records are multiples of 8. */
+	at += (uint64_t)iw->ndisks * (DISK_RECORD + SOURCE_RECORD) + spool_count(iw->frames) * FRAME_RECORD;
+	for (uint32_t i = 0; i < iw->ndisks; i++)
+		at += view_count(&iw->disks[i]) * VIEW_RECORD + spool_count(iw->disks[i].blocks) * BLOCK_RECORD;
+	return (round_up(at, 512) + INDEX_TRAILER_LEN);
+}
+
+static void
+encode_section(const struct section *s, uint8_t r[INDEX_SECTION_LEN])
+{
+	memset(r, 0, INDEX_SECTION_LEN);
+	le32_put(r, s->type);
+	le32_put(r + 4, s->number);
+	le64_put(r + 8, s->offset);
+	le64_put(r + 16, s->length);
+	le64_put(r + 24, s->count);
+	memcpy(r + 32, s->digest, DIGEST_LEN);
+}
+
+/* Give a section's bytes to emit, or only to its digest when emit is NULL. */
+static int
+walk_section(struct section *s, struct digest_stream *ds, int (*emit)(void *, const void *, size_t, struct err *), void *arg,
+    struct err *err)
+{
+	size_t record, batch, n;
+	uint8_t *buf;
+	int rc = -1;
+
+	if (s->spool == NULL) {
+		digest_stream_add(ds, s->mem, (size_t)s->length);
+		return (emit != NULL && s->length > 0 ? emit(arg, s->mem, (size_t)s->length, err) : 0);
+	}
+	if (s->count == 0)
+		return (0);
+	record = (size_t)(s->length / s->count);
+	batch = 65536 / record;
+	if ((buf = malloc(batch * record)) == NULL)
+		return (err_nomem(err));
+	for (uint64_t at = 0; at < s->count; at += n) {
+		n = s->count - at < batch ? (size_t)(s->count - at) : batch;
+		if (spool_read(s->spool, at, n, buf, err) == -1)
+			goto out;
+		digest_stream_add(ds, buf, n * record);
+		if (emit != NULL && emit(arg, buf, n * record, err) == -1)
+			goto out;
+	}
+	rc = 0;
+out:
+	free(buf);
+	return (rc);
+}
+
+static void
+add_section(struct section *s, uint32_t *n, uint64_t *at, struct section what)
+{
+	what.offset = *at;
+	*at += what.length;
+	s[(*n)++] = what;
+}
+
+/* Lay out all sections; ${mem} holds the disk records and then the source records. */
+static int
+plan(struct index_writer *iw, struct section *s, uint8_t *mem, struct err *err)
+{
+	uint64_t at = INDEX_HEADER_LEN + (uint64_t)section_count(iw) * INDEX_SECTION_LEN;
+	uint8_t *sources = mem + (size_t)iw->ndisks * DISK_RECORD, *r;
+	struct disk *d;
+	uint32_t i, n = 0;
+
+	for (i = 0; i < iw->ndisks; i++) {
+		if (push_view(&iw->disks[i], err) == -1)
+			return (-1);
+		encode_disk(&iw->disks[i].info, mem + (size_t)i * DISK_RECORD);
+		r = sources + (size_t)i * SOURCE_RECORD;
+		memset(r, 0, SOURCE_RECORD);
+		memcpy(r, iw->info.archive, ARCHIVE_ID_LEN);
+		le32_put(r + 16, i);
+	}
+	add_section(s, &n, &at, (struct section){ .type = SECTION_DISKS, .count = iw->ndisks,
+	    .length = (uint64_t)iw->ndisks * DISK_RECORD, .mem = mem });
+	add_section(s, &n, &at, (struct section){ .type = SECTION_SOURCES, .count = iw->ndisks,
+	    .length = (uint64_t)iw->ndisks * SOURCE_RECORD, .mem = sources });
+	for (i = 0; i < iw->ndisks; i++) {
+		d = &iw->disks[i];
+		add_section(s, &n, &at, (struct section){ .type = SECTION_VIEW, .number = i, .count = spool_count(d->view),
+		    .length = spool_count(d->view) * VIEW_RECORD, .spool = d->view });
+	}
+	add_section(s, &n, &at, (struct section){ .type = SECTION_FRAMES, .count = spool_count(iw->frames),
+	    .length = spool_count(iw->frames) * FRAME_RECORD, .spool = iw->frames });
+	for (i = 0; i < iw->ndisks; i++) {
+		d = &iw->disks[i];
+		add_section(s, &n, &at, (struct section){ .type = SECTION_BLOCKS, .number = i, .count = spool_count(d->blocks),
+		    .length = spool_count(d->blocks) * BLOCK_RECORD, .spool = d->blocks });
+	}
+	return (0);
+}
+
+/* Header and section table, digest included. */
+static void
+encode_head(struct index_writer *iw, const struct section *s, uint32_t n, uint64_t length, uint8_t *head, struct digest_stream *ds)
+{
+	const struct index_info *in = &iw->info;
+	size_t table = (size_t)n * INDEX_SECTION_LEN;
+
+	memset(head, 0, INDEX_HEADER_LEN);
+	memcpy(head, "OVBINDEX", 8);
+	le32_put(head + 8, INDEX_VERSION);
+	le32_put(head + 12, n);
+	memcpy(head + 16, in->archive, ARCHIVE_ID_LEN);
+	le64_put(head + 32, (uint64_t)in->time);
+	le32_put(head + 40, in->codec->id);
+	le32_put(head + 44, (uint32_t)in->level);
+	le32_put(head + 48, WINDOW_SIZE);
+	le32_put(head + 52, (uint32_t)in->codec->raw_max(in->level));
+	le64_put(head + 56, length);
+	memcpy(head + 72, in->secret, SECRET_LEN);
+	for (uint32_t i = 0; i < n; i++)
+		encode_section(&s[i], head + INDEX_HEADER_LEN + (size_t)i * INDEX_SECTION_LEN);
+	digest_stream_begin(ds);
+	digest_stream_add(ds, head, 496);
+	digest_stream_add(ds, head + INDEX_HEADER_LEN, table);
+	digest_stream_end(ds, head + 496);
+}
+
+static void
+encode_trailer(const struct index_writer *iw, const struct index_place *place, uint64_t length, const uint8_t *head,
+    uint8_t t[INDEX_TRAILER_LEN])
+{
+	memset(t, 0, INDEX_TRAILER_LEN);
+	memcpy(t, "OVBTRAIL", 8);
+	le32_put(t + 8, INDEX_VERSION);
+	le32_put(t + 12, iw->info.codec->id);
+	memcpy(t + 16, iw->info.archive, ARCHIVE_ID_LEN);
+	le64_put(t + 32, length);
+	le64_put(t + 40, place->offset);
+	le64_put(t + 48, place->tar_offset);
+	memcpy(t + 56, head + 496, DIGEST_LEN);
+	digest_plain(t, 496, t + 496);
+}
+
+int
+index_writer_emit(struct index_writer *iw, const struct index_place *place, int (*emit)(void *, const void *, size_t, struct err *),
+    void *arg, struct err *err)
+{
+	uint32_t n = section_count(iw), i;
+	size_t headlen = INDEX_HEADER_LEN + (size_t)n * INDEX_SECTION_LEN;
+	uint8_t *head = malloc(headlen), *mem = malloc((size_t)iw->ndisks * (DISK_RECORD + SOURCE_RECORD) + 1);
+	struct section *s = calloc(n, sizeof(*s));
+	struct digest_stream *ds = digest_stream_new(err);
+	uint8_t trailer[INDEX_TRAILER_LEN] = { 0 };
+	uint64_t length, end;
+	int rc = -1;
+
+	if (head == NULL || mem == NULL || s == NULL || ds == NULL) {
+		err_nomem(err);
+		goto out;
+	}
+	length = index_writer_length(iw);
+	if (plan(iw, s, mem, err) == -1)
+		goto out;
+	for (i = 0; i < n; i++) {
+		digest_stream_begin(ds);
+		if (walk_section(&s[i], ds, NULL, NULL, err) == -1)
+			goto out;
+		digest_stream_end(ds, s[i].digest);
+	}
+	encode_head(iw, s, n, length, head, ds);
+	if (emit(arg, head, headlen, err) == -1)
+		goto out;
+	for (i = 0; i < n; i++)
+		if (walk_section(&s[i], ds, emit, arg, err) == -1)
+			goto out;
+	end = s[n - 1].offset + s[n - 1].length;
+	if (length - INDEX_TRAILER_LEN > end && emit(arg, trailer, (size_t)(length - INDEX_TRAILER_LEN - end), err) == -1)
+		goto out;
+	encode_trailer(iw, place, length, head, trailer);
+	rc = emit(arg, trailer, INDEX_TRAILER_LEN, err);
+out:
+	digest_stream_free(ds);
+	free(s);
+	free(mem);
+	free(head);
+	return (rc);
+}

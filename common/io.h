@@ -1,0 +1,36 @@
+/*
+ * io.h - whole reads and writes on file descriptors, and small helpers for numbers.
+ */
+#ifndef OVB_IO_H
+#define OVB_IO_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "err.h"
+
+/**
+ * io_pread(fd, p, n, offset):
+ * Read up to ${n} bytes, going on after short reads and signals.  Returns the number read, less than ${n} only at the end of
+ * the file, or -1 with errno set.
+ */
+ssize_t io_pread(int fd, void *p, size_t n, uint64_t offset);
+
+/** io_pwrite(fd, p, n, offset): Write all ${n} bytes.  Returns 0, or -1 with errno set. */
+int io_pwrite(int fd, const void *p, size_t n, uint64_t offset);
+
+/** io_close(fd): Close *${fd} unless it is -1, and set it to -1.  For descriptors whose close() cannot lose data. */
+void io_close(int *fd);
+
+/**
+ * io_tempfile(err):
+ * Open a file without a name in $TMPDIR, or /var/tmp without it: for what is too large for memory and is gone with the
+ * process.  Returns the descriptor, or -1.
+ */
+int io_tempfile(struct err *err);
+
+/** io_random(p, n, err): Fill ${p} with random bytes from the kernel.  Fails: -1. */
+int io_random(void *p, size_t n, struct err *err);
+
+#endif

@@ -1,0 +1,41 @@
+/*
+ * lock.h - locks of a repository (FORMAT.md, "Locks"): files that say who holds it, renewed every 30 s.
+ *
+ * Calling sequence:  lock_run | lock_alone -> ... lock_check before publishing -> lock_release
+ * Runs that write different points hold it side by side; who removes or merges holds it alone.  Readers take none.
+ * A thread of its own renews the lock until it is released.
+ */
+#ifndef OVB_LOCK_H
+#define OVB_LOCK_H
+
+#include "err.h"
+#include "store.h"
+
+#define LOCK_TOKEN_LEN	17u		/* 16 hexadecimal digits and a zero byte */
+#define LOCKS_DIR	".locks"
+
+struct lock;
+
+/**
+ * lock_run(st, program, wait_s, err):
+ * Hold the repository together with other runs.  While somebody holds it alone, tries again for ${wait_s} seconds.  ${program} stands in the
+ * lock, for people.  Fails: NULL, saying who holds it.
+ */
+struct lock *lock_run(struct store *st, const char *program, unsigned int wait_s, struct err *err);
+
+/** lock_alone(st, program, err): Hold the repository alone.  Fails: NULL; err->code is EBUSY when somebody else holds it. */
+struct lock *lock_alone(struct store *st, const char *program, struct err *err);
+
+/** lock_token(lk): 16 hexadecimal digits that name this lock. */
+const char *lock_token(const struct lock *lk);
+
+/** lock_check(lk, err): Fails: -1 when the lock is no longer ours: somebody broke it, or removed it. */
+int lock_check(struct lock *lk, struct err *err);
+
+/** lock_release(lk): Give it up; harmless on NULL. */
+void lock_release(struct lock *lk);
+
+/** lock_break_dead_runs(lk, err): As the holder of the repository alone: remove the locks of runs that are dead. */
+int lock_break_dead_runs(struct lock *lk, struct err *err);
+
+#endif

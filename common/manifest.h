@@ -1,0 +1,64 @@
+/*
+ * manifest.h - manifest.json: what a restore point is, for people and programs (FORMAT.md).
+ */
+#ifndef OVB_MANIFEST_H
+#define OVB_MANIFEST_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "buf.h"
+#include "digest.h"
+#include "err.h"
+
+#define MANIFEST_NAME	"manifest.json"
+#define PRUNED_NAME	"pruned.json"
+#define MANIFEST_MAX	((size_t)16 << 20)	/* bytes */
+#define UUID_LEN	37u			/* with the zero byte */
+
+struct manifest_disk {
+	const char	*target, *member, *source, *format;
+	uint64_t	 size;			/* virtual, bytes */
+	uint64_t	 provisioned;		/* allocated in the source */
+	uint64_t	 read;			/* bytes read from the source to store it */
+	uint64_t	 data;			/* bytes in the tar stream */
+	uint64_t	 zero;			/* of these, in zero blocks */
+};
+
+struct manifest_archive {
+	const char	*id, *file, *codec, *sha256;
+	int		 level;
+	uint64_t	 size, raw;
+};
+
+struct manifest {
+	const char		*vm, *kind, *consistency, *capture, *job, *host, *program;
+	time_t			 time, finished;
+	const char		**notes;
+	size_t			 nnotes;
+	struct manifest_disk	*disks;
+	size_t			 ndisks;
+	struct manifest_archive	 archive;
+	uint64_t		 stored;
+	const char		**references;
+	size_t			 nreferences;
+	void			*json;		/* owns the strings of a manifest that was read */
+};
+
+#define MANIFEST_INIT	{ .vm = NULL }
+
+/** manifest_encode(m, out, err): Append ${m} as JSON.  Fails: -1. */
+int manifest_encode(const struct manifest *m, struct buf *out, struct err *err);
+
+/** manifest_decode(m, text, len, err): Read ${m}, which the caller frees.  Fails: -1 with what is wrong in it. */
+int manifest_decode(struct manifest *m, const char *text, size_t len, struct err *err);
+
+/** manifest_free(m): Free what manifest_decode() made; harmless on an empty one. */
+void manifest_free(struct manifest *m);
+
+/** uuid_text(id, out): 16 bytes as a UUID.  uuid_parse(text, id): The reverse; -1 when it is none. */
+void uuid_text(const uint8_t id[16], char out[UUID_LEN]);
+int uuid_parse(const char *text, uint8_t id[16]);
+
+#endif

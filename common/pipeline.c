@@ -1,0 +1,239 @@
+#include "pipeline.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+/*
+ * Jobs stand in a ring.  Three counters of jobs, each at most the one before it, say where each stage is:
+ * given (submitted) >= taken (by a worker) >= settled (left the ring, in order).  A job that is done out of order waits, marked,
+ * until those before it are settled.
+ */
+struct pipeline {
+	const struct pipeline_ops	*ops;
+	void				*ctx;
+	void				**jobs;
+	size_t				 njobs;
+
+	pthread_t			*threads;	/* workers, then the finisher */
+	size_t				 nthreads;
+
+	pthread_mutex_t			 lock;		/* guards all below */
+	pthread_cond_t			 room;		/* a job was settled, or the pipeline failed */
+	pthread_cond_t			 work;		/* a job was given, or the pipeline stops */
+	pthread_cond_t			 done;		/* a job was done, or the pipeline stops */
+	uint64_t			 given, taken, settled;
+	bool				*is_done;	/* by slot */
+	bool				 stop;
+	bool				 failed;
+	struct err			 err;		/* of the first failure */
+};
+
+/* With the lock held. */
+static void
+fail(struct pipeline *pl, const struct err *err)
+{
+	if (!pl->failed)
+		pl->err = *err;
+	pl->failed = true;
+	pthread_cond_broadcast(&pl->room);
+	pthread_cond_broadcast(&pl->work);
+	pthread_cond_broadcast(&pl->done);
+}
+
+/* With the lock held: jobs that are done leave the ring in order, through finish when there is one. */
+static void
+settle(struct pipeline *pl)
+{
+	while (pl->settled < pl->taken && pl->is_done[pl->settled % pl->njobs]) {
+		pl->is_done[pl->settled % pl->njobs] = false;
+		pl->settled++;
+	}
+	pthread_cond_broadcast(&pl->room);
+}
+
+static void *
+worker_main(void *arg)
+{
+	struct pipeline *pl = arg;
+	struct err err = ERR_INIT;
+	void *worker;
+	size_t slot;
+	int rc = 0;
+
+	worker = pl->ops->worker_new(pl->ctx, &err);
+	pthread_mutex_lock(&pl->lock);
+	if (worker == NULL)
+		fail(pl, &err);
+	while (worker != NULL && rc == 0) {
+		while (!pl->stop && !pl->failed && pl->taken == pl->given)
+			pthread_cond_wait(&pl->work, &pl->lock);
+		if (pl->stop || pl->failed)
+			break;
+		slot = pl->taken++ % pl->njobs;
+		pthread_mutex_unlock(&pl->lock);
+		rc = pl->ops->work(pl->ctx, worker, pl->jobs[slot], &err);
+		pthread_mutex_lock(&pl->lock);
+		if (rc == -1) {
+			fail(pl, &err);
+			break;
+		}
+		pl->is_done[slot] = true;
+		if (pl->ops->finish == NULL)
+			settle(pl);
+		else
+			pthread_cond_signal(&pl->done);
+	}
+	pthread_mutex_unlock(&pl->lock);
+	if (worker != NULL)
+		pl->ops->worker_free(worker);
+	return (NULL);
+}
+
+static void *
+finisher_main(void *arg)
+{
+	struct pipeline *pl = arg;
+	struct err err = ERR_INIT;
+	size_t slot;
+	int rc;
+
+	pthread_mutex_lock(&pl->lock);
+	for (;;) {
+		slot = pl->settled % pl->njobs;
+		while (!pl->stop && !pl->failed && (pl->settled == pl->taken || !pl->is_done[slot]))
+			pthread_cond_wait(&pl->done, &pl->lock);
+		if (pl->stop || pl->failed)
+			break;
+		pthread_mutex_unlock(&pl->lock);
+		rc = pl->ops->finish(pl->ctx, pl->jobs[slot], &err);
+		pthread_mutex_lock(&pl->lock);
+		if (rc == -1) {
+			fail(pl, &err);
+			break;
+		}
+		pl->is_done[slot] = false;
+		pl->settled++;
+		pthread_cond_broadcast(&pl->room);
+	}
+	pthread_mutex_unlock(&pl->lock);
+	return (NULL);
+}
+
+static int
+start(struct pipeline *pl, void *(*fn)(void *), struct err *err)
+{
+	int r = pthread_create(&pl->threads[pl->nthreads], NULL, fn, pl);
+
+	if (r != 0)
+		return (err_set(err, r, "cannot start a thread"));
+	pl->nthreads++;
+	return (0);
+}
+
+struct pipeline *
+pipeline_new(const struct pipeline_ops *ops, void *ctx, void **jobs, size_t njobs, unsigned int nworkers, struct err *err)
+{
+	struct pipeline *pl = calloc(1, sizeof(*pl));
+
+	if (pl == NULL || (pl->threads = calloc(nworkers + 1, sizeof(*pl->threads))) == NULL ||
+	    (pl->is_done = calloc(njobs, sizeof(*pl->is_done))) == NULL) {
+		err_nomem(err);
+		if (pl != NULL)
+			free(pl->threads);
+		free(pl);
+		return (NULL);
+	}
+	pl->ops = ops;
+	pl->ctx = ctx;
+	pl->jobs = jobs;
+	pl->njobs = njobs;
+	pthread_mutex_init(&pl->lock, NULL);
+	pthread_cond_init(&pl->room, NULL);
+	pthread_cond_init(&pl->work, NULL);
+	pthread_cond_init(&pl->done, NULL);
+	for (unsigned int i = 0; i < nworkers; i++)
+		if (start(pl, worker_main, err) == -1)
+			goto fail;
+	if (ops->finish != NULL && start(pl, finisher_main, err) == -1)
+		goto fail;
+	return (pl);
+fail:
+	pipeline_free(pl);
+	return (NULL);
+}
+
+void *
+pipeline_get(struct pipeline *pl)
+{
+	void *job = NULL;
+
+	pthread_mutex_lock(&pl->lock);
+	while (!pl->failed && pl->given - pl->settled == pl->njobs)
+		pthread_cond_wait(&pl->room, &pl->lock);
+	if (!pl->failed)
+		job = pl->jobs[pl->given % pl->njobs];
+	pthread_mutex_unlock(&pl->lock);
+	return (job);
+}
+
+void
+pipeline_submit(struct pipeline *pl)
+{
+	pthread_mutex_lock(&pl->lock);
+	assert(pl->given - pl->settled < pl->njobs);
+	pl->given++;
+	pthread_cond_signal(&pl->work);
+	pthread_mutex_unlock(&pl->lock);
+}
+
+int
+pipeline_wait(struct pipeline *pl, struct err *err)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&pl->lock);
+	while (!pl->failed && pl->settled != pl->given)
+		pthread_cond_wait(&pl->room, &pl->lock);
+	if (pl->failed) {
+		*err = pl->err;
+		rc = -1;
+	}
+	pthread_mutex_unlock(&pl->lock);
+	return (rc);
+}
+
+void
+pipeline_free(struct pipeline *pl)
+{
+	if (pl == NULL)
+		return;
+	pthread_mutex_lock(&pl->lock);
+	pl->stop = true;
+	pthread_cond_broadcast(&pl->work);
+	pthread_cond_broadcast(&pl->done);
+	pthread_mutex_unlock(&pl->lock);
+	for (size_t i = 0; i < pl->nthreads; i++)
+		pthread_join(pl->threads[i], NULL);
+	pthread_cond_destroy(&pl->room);
+	pthread_cond_destroy(&pl->work);
+	pthread_cond_destroy(&pl->done);
+	pthread_mutex_destroy(&pl->lock);
+	free(pl->is_done);
+	free(pl->threads);
+	free(pl);
+}
+
+unsigned int
+pipeline_cores(void)
+{
+	cpu_set_t set;
+	int n;
+
+	if (sched_getaffinity(0, sizeof(set), &set) == -1 || (n = CPU_COUNT(&set)) < 1)
+		return (1);
+	return ((unsigned int)n);
+}

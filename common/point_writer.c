@@ -1,0 +1,135 @@
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "repo.h"
+
+#define SUFFIX_MAX	1000u		/* points of one machine in one second */
+#define PATH_LEN	(2 * NAMING_MAX + 64)
+
+struct point_writer {
+	struct repo	*r;
+	struct lock	*lk;
+	struct point	 point;			/* its name is only known once it is published */
+	char		 partial[PATH_LEN];	/* folder, while it is not */
+	bool		 made, published;
+};
+
+struct point_writer *
+point_begin(struct repo *r, struct lock *lk, const char *vm, time_t t, struct err *err)
+{
+	struct point_writer *pw = calloc(1, sizeof(*pw));
+	struct point *p;
+	int made;
+
+	if (pw == NULL) {
+		err_nomem(err);
+		return (NULL);
+	}
+	pw->r = r;
+	pw->lk = lk;
+	p = &pw->point;
+	p->time = t;
+	if (name_escape(vm, p->folder, err) == -1)
+		goto fail;
+	if ((made = store_mkdir(r->st, p->folder, err)) == -1 && err->code != EEXIST)
+		goto fail;
+	if (made == 0 && store_sync_dir(r->st, ".", err) == -1)
+		goto fail;
+	point_name(t, 1, p->name);
+	snprintf(pw->partial, sizeof(pw->partial), "%s/%.32s.%s.partial", p->folder, p->name, lock_token(lk));
+	if (store_mkdir(r->st, pw->partial, err) == -1)
+		goto fail;
+	pw->made = true;
+	return (pw);
+fail:
+	point_end(pw);
+	return (NULL);
+}
+
+struct store_file *
+point_create(struct point_writer *pw, const char *name, struct err *err)
+{
+	char path[PATH_LEN + NAMING_MAX];
+
+	snprintf(path, sizeof(path), "%s/%s", pw->partial, name);
+	return (store_create(pw->r->st, path, err));
+}
+
+static int
+write_file(struct point_writer *pw, const char *name, const struct buf *text, struct err *err)
+{
+	struct store_file *f = point_create(pw, name, err);
+	int rc;
+
+	if (f == NULL)
+		return (-1);
+	rc = store_append(f, text->ptr, text->len, err) == -1 ? -1 : store_sync(f, err);
+	store_file_close(f);
+	return (rc);
+}
+
+static int
+write_manifest(struct point_writer *pw, const struct manifest *m, struct buf *sums, struct err *err)
+{
+	struct sha256 *sha = sha256_new(err);
+	struct buf text = BUF_INIT;
+	char hex[SHA256_HEX];
+	int rc = -1;
+
+	if (sha == NULL || manifest_encode(m, &text, err) == -1 || sha256_add(sha, text.ptr, text.len, err) == -1 ||
+	    sha256_end(sha, hex, err) == -1 || buf_addf(sums, err, "%s  %s\n", hex, MANIFEST_NAME) == -1)
+		goto out;
+	if (write_file(pw, MANIFEST_NAME, &text, err) == -1 || write_file(pw, "SHA256SUMS", sums, err) == -1)
+		goto out;
+	rc = 0;
+out:
+	buf_free(&text);
+	sha256_free(sha);
+	return (rc);
+}
+
+int
+point_publish(struct point_writer *pw, const struct manifest *m, struct buf *sums, struct err *err)
+{
+	struct point *p = &pw->point;
+	char path[PATH_LEN];
+
+	if (write_manifest(pw, m, sums, err) == -1 || store_sync_dir(pw->r->st, pw->partial, err) == -1)
+		return (-1);
+	for (p->suffix = 1; p->suffix <= SUFFIX_MAX; p->suffix++) {
+		point_name(p->time, p->suffix, p->name);
+		snprintf(path, sizeof(path), "%s/%s", p->folder, p->name);
+		if (lock_check(pw->lk, err) == -1)
+			return (-1);
+		if (store_rename(pw->r->st, pw->partial, path, err) == 0) {
+			pw->published = true;
+			return (store_sync_dir(pw->r->st, p->folder, err));
+		}
+		if (err->code != EEXIST && err->code != ENOTEMPTY)
+			return (-1);
+	}
+	return (-1);
+}
+
+const struct point *
+point_published(const struct point_writer *pw)
+{
+	return (&pw->point);
+}
+
+void
+point_end(struct point_writer *pw)
+{
+	struct err ignored = ERR_INIT;
+
+	if (pw == NULL)
+		return;
+	if (pw->made && !pw->published) {
+		/* What cannot be removed now is swept by a later run. */
+		store_remove_tree(pw->r->st, pw->partial, &ignored);
+		store_rmdir(pw->r->st, pw->point.folder, &ignored);
+	}
+	free(pw);
+}

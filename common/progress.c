@@ -1,0 +1,140 @@
+#include "progress.h"
+
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <jansson.h>
+#include <stdlib.h>
+
+#include "human.h"
+
+#define BAR_MAX		40u
+#define SMOOTH_S	5.0		/* the rate shown is that of about the last seconds */
+
+static double
+seconds_between(const struct timespec *a, const struct timespec *b)
+{
+	return ((double)(b->tv_sec - a->tv_sec) + (double)(b->tv_nsec - a->tv_nsec) / 1e9);
+}
+
+void
+progress_init(struct progress *p, bool json, FILE *err_stream, FILE *out_stream)
+{
+	memset(p, 0, sizeof(*p));
+	p->mode = json ? PROGRESS_JSON : isatty(fileno(err_stream)) ? PROGRESS_BAR : PROGRESS_NONE;
+	p->out = json ? out_stream : err_stream;
+}
+
+void
+progress_begin(struct progress *p, const char *label, uint64_t total)
+{
+	snprintf(p->label, sizeof(p->label), "%s", label);
+	human_safe(p->label);
+	p->total = total;
+	p->rate = 0;
+	p->shown_done = 0;
+	p->drawn = false;
+	clock_gettime(CLOCK_MONOTONIC, &p->begun);
+	p->shown = p->begun;
+}
+
+double
+progress_seconds(const struct progress *p)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (seconds_between(&p->begun, &now));
+}
+
+static double
+seconds_left(const struct progress *p, uint64_t done)
+{
+	return (p->rate > 0 && p->total > done ? (double)(p->total - done) / p->rate : 0);
+}
+
+void
+progress_format(const struct progress *p, uint64_t done, double seconds, unsigned int columns, char *line, size_t n)
+{
+	char got[HUMAN_LEN], all[HUMAN_LEN], rate[HUMAN_LEN], left[HUMAN_LEN], bar[BAR_MAX + 1];
+	unsigned int percent = p->total > 0 ? (unsigned int)(100.0 * (double)done / (double)p->total) : 0, width, full, used;
+
+	if (percent > 100)
+		percent = 100;
+	human_size(done, got);
+	human_size(p->total, all);
+	human_size((uint64_t)p->rate, rate);
+	human_duration(seconds < 1 ? 0 : seconds_left(p, done), left);
+	used = (unsigned int)snprintf(line, n, "%s %3u%%  %s of %s  %s/s  %s left", p->label, percent, got, all, rate, left);
+	if (columns < used + 8) {
+		if (columns < n)
+			line[columns] = '\0';
+		return;
+	}
+	width = columns - used - 4;
+	if (width > BAR_MAX)
+		width = BAR_MAX;
+	full = width * percent / 100;
+	memset(bar, '#', full);
+	memset(bar + full, '.', width - full);
+	bar[width] = '\0';
+	snprintf(line, n, "%s [%s] %3u%%  %s of %s  %s/s  %s left", p->label, bar, percent, got, all, rate, left);
+}
+
+static unsigned int
+terminal_columns(FILE *f)
+{
+	struct winsize ws;
+
+	return (ioctl(fileno(f), TIOCGWINSZ, &ws) == 0 && ws.ws_col > 0 ? ws.ws_col : 80);
+}
+
+static void
+show_json(const struct progress *p, uint64_t done)
+{
+	json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:f}", "event", "progress", "name", p->label, "done", (json_int_t)done, "total",
+	    (json_int_t)p->total, "rate", (json_int_t)p->rate, "left", seconds_left(p, done));
+
+	if (o != NULL && json_dumpf(o, p->out, JSON_COMPACT) == 0)
+		fputc('\n', p->out);
+	fflush(p->out);
+	json_decref(o);
+}
+
+void
+progress_update(struct progress *p, uint64_t done)
+{
+	double since, weight, now_rate;
+	struct timespec now;
+	char line[512];
+
+	if (p->mode == PROGRESS_NONE)
+		return;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	since = seconds_between(&p->shown, &now);
+	if (since < (p->mode == PROGRESS_JSON ? 1.0 : 0.2))
+		return;
+	now_rate = (double)(done - p->shown_done) / since;
+	weight = p->rate > 0 && since < SMOOTH_S ? since / SMOOTH_S : 1;
+	p->rate += (now_rate - p->rate) * weight;
+	p->shown = now;
+	p->shown_done = done;
+	if (p->mode == PROGRESS_JSON) {
+		show_json(p, done);
+		return;
+	}
+	progress_format(p, done, seconds_between(&p->begun, &now), terminal_columns(p->out) - 1, line, sizeof(line));
+	fprintf(p->out, "\r%s\033[K", line);
+	fflush(p->out);
+	p->drawn = true;
+}
+
+void
+progress_end(struct progress *p)
+{
+	if (p->drawn)
+		fprintf(p->out, "\r\033[K");
+	p->drawn = false;
+	fflush(p->out);
+}

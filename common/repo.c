@@ -1,0 +1,357 @@
+#include "repo.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "document.h"
+#include "io.h"
+
+#define REPOSITORY_NAME	"repository.json"
+#define REPOSITORY_MAX	65536u
+#define PATH_LEN	(2 * NAMING_MAX + 64)
+
+/* Something of a repository: machine's folder, point's folder, file. */
+static int
+make_path(char out[PATH_LEN], const char *a, const char *b, const char *c, struct err *err)
+{
+	int n = snprintf(out, PATH_LEN, "%s%s%s%s%s", a, b != NULL ? "/" : "", b != NULL ? b : "", c != NULL ? "/" : "", c != NULL ? c : "");
+
+	if (n < 0 || (size_t)n >= PATH_LEN)
+		return (err_set(err, ENAMETOOLONG, "%.80s...", a));
+	return (0);
+}
+
+static int
+read_repository_json(struct repo *r, struct err *err)
+{
+	struct buf text = BUF_INIT;
+	const char *id;
+	json_t *o = NULL;
+	int rc = -1;
+
+	if (store_read_small(r->st, REPOSITORY_NAME, REPOSITORY_MAX, &text, err) == -1 ||
+	    (o = doc_parse(text.ptr, text.len, REPOSITORY_NAME, err)) == NULL || doc_format_is(o, REPOSITORY_NAME, err) == -1 ||
+	    doc_text(o, "id", &id, err) == -1)
+		goto out;
+	snprintf(r->id, sizeof(r->id), "%s", id);
+	rc = 0;
+out:
+	json_decref(o);
+	buf_free(&text);
+	return (rc);
+}
+
+/* Write a whole small file under a name that is not its last one. */
+static int
+write_small(struct store *st, const char *path, const struct buf *text, struct err *err)
+{
+	struct store_file *f = store_create(st, path, err);
+	int rc;
+
+	if (f == NULL)
+		return (-1);
+	rc = store_append(f, text->ptr, text->len, err) == -1 ? -1 : store_sync(f, err);
+	store_file_close(f);
+	return (rc);
+}
+
+static int
+write_repository_json(struct repo *r, struct err *err)
+{
+	char created[RFC3339_LEN], staged[64];
+	struct buf text = BUF_INIT;
+	uint8_t id[16];
+	int rc = -1;
+
+	if (io_random(id, sizeof(id), err) == -1)
+		return (-1);
+	id[6] = (uint8_t)((id[6] & 0x0f) | 0x40);	/* RFC 4122: version 4 */
+	id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
+	uuid_text(id, r->id);
+	time_rfc3339(time(NULL), created);
+	snprintf(staged, sizeof(staged), "%s.%.8s.partial", REPOSITORY_NAME, r->id);
+	if (doc_write(json_pack("{s:i, s:s, s:s, s:s}", "format", 1, "id", r->id, "created", created, "program",
+	    "openvirt-backup " OVB_VERSION), &text, err) == -1)
+		goto out;
+	if (write_small(r->st, staged, &text, err) == -1 || store_rename(r->st, staged, REPOSITORY_NAME, err) == -1)
+		store_unlink(r->st, staged, &(struct err)ERR_INIT);
+	else
+		rc = store_sync_dir(r->st, ".", err);
+out:
+	buf_free(&text);
+	return (rc);
+}
+
+struct repo *
+repo_open(const char *url, bool make, struct err *err)
+{
+	struct repo *r = calloc(1, sizeof(*r));
+	int rc;
+
+	if (r == NULL) {
+		err_nomem(err);
+		return (NULL);
+	}
+	if ((r->st = store_open(url, make, err)) == NULL) {
+		free(r);
+		return (NULL);
+	}
+	rc = read_repository_json(r, err);
+	if (rc == -1 && err->code == ENOENT) {
+		rc = 0;
+		r->id[0] = '\0';
+		/* Another run may make it at the same moment: then read theirs. */
+		if (make && write_repository_json(r, err) == -1)
+			rc = err->code == EEXIST ? read_repository_json(r, err) : -1;
+	}
+	if (rc == 0)
+		return (r);
+	err_wrap(err, "repository %s", url);
+	repo_close(r);
+	return (NULL);
+}
+
+void
+repo_close(struct repo *r)
+{
+	if (r == NULL)
+		return;
+	store_close(r->st);
+	free(r);
+}
+
+struct listing {
+	struct points	*out;
+	const char	*folder;
+};
+
+static int
+add_point(void *arg, const char *name, struct err *err)
+{
+	struct listing *l = arg;
+	struct points *ps = l->out;
+	struct point p = { .suffix = 0 }, *v;
+
+	if (!point_name_parse(name, &p.time, &p.suffix))
+		return (0);
+	if (ps->n == ps->cap) {
+		ps->cap = ps->cap == 0 ? 64 : ps->cap * 2;
+		if ((v = realloc(ps->v, ps->cap * sizeof(*v))) == NULL)
+			return (err_nomem(err));
+		ps->v = v;
+	}
+	snprintf(p.folder, sizeof(p.folder), "%s", l->folder);
+	snprintf(p.name, sizeof(p.name), "%s", name);
+	ps->v[ps->n++] = p;
+	return (0);
+}
+
+static int
+compare_points(const void *pa, const void *pb)
+{
+	const struct point *a = pa, *b = pb;
+	int c = strcmp(a->folder, b->folder);
+
+	if (c != 0)
+		return (c);
+	if (a->time != b->time)
+		return (a->time < b->time ? -1 : 1);
+	return (a->suffix < b->suffix ? -1 : a->suffix > b->suffix);
+}
+
+int
+repo_points(struct repo *r, const char *folder, struct points *out, struct err *err)
+{
+	struct listing l = { out, folder };
+
+	if (store_list(r->st, folder, add_point, &l, err) == -1)
+		return (-1);
+	if (out->n > 1)
+		qsort(out->v, out->n, sizeof(*out->v), compare_points);
+	return (0);
+}
+
+/* Folders of machines are all but hidden ones and the repository's own files. */
+static int
+add_machine(void *arg, const char *name, struct err *err)
+{
+	struct buf *names = arg;
+
+	if (name[0] == '.')
+		return (0);
+	return (buf_add(names, name, strlen(name) + 1, err));
+}
+
+int
+repo_all_points(struct repo *r, struct points *out, struct err *err)
+{
+	struct buf names = BUF_INIT;
+	struct store_stat sb;
+	int rc = -1;
+
+	if (store_list(r->st, ".", add_machine, &names, err) == -1)
+		goto out;
+	for (size_t at = 0; at < names.len; at += strlen(names.ptr + at) + 1) {
+		if (store_stat(r->st, names.ptr + at, &sb, err) == -1)
+			goto out;
+		if (sb.is_dir && repo_points(r, names.ptr + at, out, err) == -1)
+			goto out;
+	}
+	rc = 0;
+out:
+	buf_free(&names);
+	return (rc);
+}
+
+/* Points whose names begin with the prefix; the whole name wins over longer ones. */
+static int
+choose(const struct points *ps, const struct point_spec *sp, const char *url, struct point *out, struct err *err)
+{
+	size_t i, found = 0;
+
+	for (i = 0; i < ps->n; i++) {
+		if (strncmp(ps->v[i].name, sp->prefix, strlen(sp->prefix)) != 0)
+			continue;
+		if (strcmp(ps->v[i].name, sp->prefix) == 0) {
+			*out = ps->v[i];
+			return (0);
+		}
+		found++;
+		*out = ps->v[i];	/* in order of time: the last one is the latest */
+	}
+	if (found == 0)
+		return (err_set(err, ENOENT, "%s has no restore point %s@%s (virt-restore list shows what there is)", url, sp->vm,
+		    sp->prefix[0] != '\0' ? sp->prefix : "latest"));
+	if (found > 1 && sp->prefix[0] != '\0')
+		return (err_set(err, 0, "%zu restore points of %s begin with %s, the last is %s: write more of the time", found, sp->vm,
+		    sp->prefix, out->name));
+	return (0);
+}
+
+int
+repo_find(struct repo *r, const char *spec, struct point *out, struct err *err)
+{
+	struct points ps = POINTS_INIT;
+	struct point_spec sp;
+	char folder[NAMING_MAX];
+	int rc = -1;
+
+	if (point_spec_parse(spec, &sp, err) == -1 || name_escape(sp.vm, folder, err) == -1)
+		return (-1);
+	if (repo_points(r, folder, &ps, err) == -1 && err->code != ENOENT)
+		goto out;
+	rc = choose(&ps, &sp, r->st->url, out, err);
+out:
+	points_free(&ps);
+	return (rc);
+}
+
+void
+points_free(struct points *p)
+{
+	free(p->v);
+	*p = (struct points)POINTS_INIT;
+}
+
+int
+repo_manifest(struct repo *r, const struct point *p, struct manifest *m, struct err *err)
+{
+	struct buf text = BUF_INIT;
+	char path[PATH_LEN];
+	int rc = -1;
+
+	if (make_path(path, p->folder, p->name, MANIFEST_NAME, err) == -1)
+		return (-1);
+	if (store_read_small(r->st, path, MANIFEST_MAX, &text, err) == 0) {
+		rc = manifest_decode(m, text.ptr, text.len, err);
+		if (rc == -1)
+			err_wrap(err, "%s/%s", r->st->url, path);
+	}
+	buf_free(&text);
+	return (rc);
+}
+
+struct store_file *
+repo_file(struct repo *r, const struct point *p, const char *name, struct err *err)
+{
+	char path[PATH_LEN];
+
+	if (make_path(path, p->folder, p->name, name, err) == -1)
+		return (NULL);
+	return (store_file_open(r->st, path, err));
+}
+
+struct sweep {
+	struct repo	*r;
+	const char	*token;		/* of the sweeper's lock */
+	unsigned int	*swept;
+	const char	*folder;
+};
+
+static bool
+has_ending(const char *name, const char *ending)
+{
+	size_t n = strlen(name), e = strlen(ending);
+
+	return (n > e && strcmp(name + n - e, ending) == 0);
+}
+
+/* Renamed first, so that a writer who was only asleep cannot publish what is half removed. */
+static int
+sweep_partial(void *arg, const char *name, struct err *err)
+{
+	struct sweep *s = arg;
+	char path[PATH_LEN], away[PATH_LEN], away_name[NAMING_MAX];
+
+	if (!has_ending(name, ".partial"))
+		return (0);
+	snprintf(away_name, sizeof(away_name), "%.17s.%s.partial", name, s->token);
+	if (make_path(path, s->folder, name, NULL, err) == -1 || make_path(away, s->folder, away_name, NULL, err) == -1)
+		return (-1);
+	if (strcmp(path, away) != 0 && store_rename(s->r->st, path, away, err) == -1)
+		return (err->code == ENOENT ? 0 : -1);
+	if (store_remove_tree(s->r->st, away, err) == -1)
+		return (-1);
+	++*s->swept;
+	return (0);
+}
+
+static int
+sweep_machine(void *arg, const char *name, struct err *err)
+{
+	struct sweep *s = arg;
+	struct store_stat sb;
+
+	if (has_ending(name, ".partial") && strncmp(name, REPOSITORY_NAME, strlen(REPOSITORY_NAME)) == 0)
+		return (store_unlink(s->r->st, name, err));
+	if (name[0] == '.')
+		return (0);
+	if (store_stat(s->r->st, name, &sb, err) == -1)
+		return (-1);
+	if (!sb.is_dir)
+		return (0);
+	s->folder = name;
+	if (store_list(s->r->st, name, sweep_partial, s, err) == -1)
+		return (-1);
+	/* A machine whose first point never came to be leaves an empty folder; any other is not empty. */
+	store_rmdir(s->r->st, name, &(struct err)ERR_INIT);
+	return (0);
+}
+
+int
+repo_sweep(struct repo *r, const char *program, unsigned int *swept, struct err *err)
+{
+	struct lock *lk = lock_alone(r->st, program, err);
+	struct sweep s = { .r = r, .swept = swept };
+	int rc;
+
+	*swept = 0;
+	if (lk == NULL)
+		return (err->code == EBUSY ? 0 : -1);
+	s.token = lock_token(lk);
+	rc = store_list(r->st, ".", sweep_machine, &s, err);
+	lock_release(lk);
+	return (rc);
+}

@@ -1,0 +1,94 @@
+/*
+ * repo.h - a repository: its machines and restore points, and how a new point is published (FORMAT.md, "Repository").
+ *
+ * Calling sequence to read:   repo_open -> repo_machines, repo_points, repo_find -> repo_close
+ * Calling sequence to write:  repo_open(make) -> lock_run -> point_begin -> point_create* -> point_publish | (nothing) -> point_end
+ * A point that is ended without being published leaves no trace.
+ */
+#ifndef OVB_REPO_H
+#define OVB_REPO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <time.h>
+
+#include "lock.h"
+#include "manifest.h"
+#include "naming.h"
+#include "store.h"
+
+struct repo {
+	struct store	*st;
+	char		 id[UUID_LEN];	/* empty when repository.json is missing */
+};
+
+struct point {
+	char		 folder[NAMING_MAX];	/* the machine's, escaped */
+	char		 name[NAMING_MAX];	/* the point's */
+	time_t		 time;
+	unsigned int	 suffix;		/* 1, or more for further points of one second */
+};
+
+struct points {
+	struct point	*v;
+	size_t		 n, cap;
+};
+
+#define POINTS_INIT	{ NULL, 0, 0 }
+
+/**
+ * repo_open(url, make, err):
+ * Open the repository at ${url}.  With ${make}, a folder that is no repository yet becomes one; without, its repository.json may be
+ * missing (the points are enough to restore).  Fails: NULL, also when its format is not known.
+ */
+struct repo *repo_open(const char *url, bool make, struct err *err);
+void repo_close(struct repo *r);
+
+/** repo_points(r, folder, out, err): Append all published points of the machine with that folder, in order of time.  Fails: -1. */
+int repo_points(struct repo *r, const char *folder, struct points *out, struct err *err);
+
+/** repo_all_points(r, out, err): Those of all machines, by folder and then by time.  Fails: -1. */
+int repo_all_points(struct repo *r, struct points *out, struct err *err);
+
+/** repo_find(r, spec, out, err): The point that "VM@TIME" means.  Fails: -1 when there is none, or more than one. */
+int repo_find(struct repo *r, const char *spec, struct point *out, struct err *err);
+
+void points_free(struct points *p);
+
+/** repo_manifest(r, p, m, err): Read a point's manifest, which the caller frees.  Fails: -1. */
+int repo_manifest(struct repo *r, const struct point *p, struct manifest *m, struct err *err);
+
+/** repo_file(r, p, name, err): Open a file of a point to read.  Fails: NULL. */
+struct store_file *repo_file(struct repo *r, const struct point *p, const char *name, struct err *err);
+
+/**
+ * repo_sweep(r, program, swept, err):
+ * Remove what dead runs left behind, when nobody else uses the repository just now; else do nothing.  *${swept} is how many
+ * unfinished points were removed.  Fails: -1.
+ */
+int repo_sweep(struct repo *r, const char *program, unsigned int *swept, struct err *err);
+
+struct point_writer;
+
+/** point_begin(r, lk, vm, t, err): Begin a point of the machine ${vm} (its name) at the time ${t}.  Fails: NULL. */
+struct point_writer *point_begin(struct repo *r, struct lock *lk, const char *vm, time_t t, struct err *err);
+
+/** point_create(pw, name, err): A new file in it.  Fails: NULL. */
+struct store_file *point_create(struct point_writer *pw, const char *name, struct err *err);
+
+/**
+ * point_publish(pw, m, sums, err):
+ * Write the manifest and SHA256SUMS (${sums} holds its lines for the files made before), make all durable and give the point its final
+ * name, unless the lock was lost.  The files made before are durable already (store_sync).
+ *
+ * Fails:  -1.  If only the last fsync failed, the point may be visible but not durable: fail the run.
+ */
+int point_publish(struct point_writer *pw, const struct manifest *m, struct buf *sums, struct err *err);
+
+/** point_published(pw): The point, once it is published. */
+const struct point *point_published(const struct point_writer *pw);
+
+/** point_end(pw): Remove what was not published; harmless on NULL. */
+void point_end(struct point_writer *pw);
+
+#endif
