@@ -1,6 +1,8 @@
 #include "pagecache.h"
 
 #include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -37,6 +39,54 @@ pagecache_restore(const struct pagecache_range *r)
 		if ((r->resident[i] & 1) == 0)
 			posix_fadvise(r->fd, (off_t)(r->offset + i * page), (off_t)(n * page), POSIX_FADV_DONTNEED);
 	}
+}
+
+struct pagecache_map {
+	size_t			 n;
+	struct pagecache_range	*v[];		/* NULL where all was resident, or nothing is known */
+};
+
+static bool
+all_resident(const struct pagecache_range *r)
+{
+	for (size_t i = 0; i < r->pages; i++)
+		if ((r->resident[i] & 1) == 0)
+			return (false);
+	return (true);
+}
+
+struct pagecache_map *
+pagecache_map_new(int fd, uint64_t length)
+{
+	size_t n = (size_t)((length + PAGECACHE_RANGE - 1) / PAGECACHE_RANGE), part;
+	struct pagecache_map *m = calloc(1, sizeof(*m) + n * sizeof(m->v[0]));
+
+	if (m == NULL)
+		return (NULL);
+	for (m->n = 0; m->n < n; m->n++) {
+		part = (size_t)(length - m->n * PAGECACHE_RANGE < PAGECACHE_RANGE ? length - m->n * PAGECACHE_RANGE : PAGECACHE_RANGE);
+		if ((m->v[m->n] = malloc(sizeof(*m->v[0]))) == NULL)
+			continue;
+		pagecache_look(m->v[m->n], fd, m->n * PAGECACHE_RANGE, part);
+		if (all_resident(m->v[m->n])) {
+			free(m->v[m->n]);
+			m->v[m->n] = NULL;
+		}
+	}
+	return (m);
+}
+
+void
+pagecache_map_end(struct pagecache_map *m)
+{
+	if (m == NULL)
+		return;
+	for (size_t i = 0; i < m->n; i++) {
+		if (m->v[i] != NULL)
+			pagecache_restore(m->v[i]);
+		free(m->v[i]);
+	}
+	free(m);
 }
 
 void

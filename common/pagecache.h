@@ -30,6 +30,18 @@ void pagecache_look(struct pagecache_range *r, int fd, uint64_t offset, size_t l
 /** pagecache_restore(r): Drop the pages of the range that were not resident when pagecache_look() was called. */
 void pagecache_restore(const struct pagecache_range *r);
 
+/*
+ * The same for a whole file that is read here and there in small pieces, over and over: what was not resident is dropped once, at the
+ * end, instead of after each read.
+ */
+struct pagecache_map;
+
+/** pagecache_map_new(fd, length): Note which pages of the file are resident.  NULL when that cannot be told. */
+struct pagecache_map *pagecache_map_new(int fd, uint64_t length);
+
+/** pagecache_map_end(map): Drop what was not resident, and free ${map}; harmless on NULL. */
+void pagecache_map_end(struct pagecache_map *map);
+
 /* Writes of one file, each range on its way to the disk before the next begins. */
 struct pagecache_writer {
 	int		 fd;

@@ -205,14 +205,25 @@ out:
 	return (rc);
 }
 
+static bool
+is_pruned(struct repo *r, const struct point *p)
+{
+	struct err ignored = ERR_INIT;
+	struct store_stat sb;
+	char path[PATH_LEN];
+
+	return (make_path(path, p->folder, p->name, PRUNED_NAME, &ignored) == 0 && store_stat(r->st, path, &sb, &ignored) == 0);
+}
+
 /* Points whose names begin with the prefix; the whole name wins over longer ones. */
 static int
-choose(const struct points *ps, const struct point_spec *sp, const char *url, struct point *out, struct err *err)
+choose(struct repo *r, const struct points *ps, const struct point_spec *sp, struct point *out, struct err *err)
 {
+	const char *url = r->st->url;
 	size_t i, found = 0;
 
 	for (i = 0; i < ps->n; i++) {
-		if (strncmp(ps->v[i].name, sp->prefix, strlen(sp->prefix)) != 0)
+		if (strncmp(ps->v[i].name, sp->prefix, strlen(sp->prefix)) != 0 || is_pruned(r, &ps->v[i]))
 			continue;
 		if (strcmp(ps->v[i].name, sp->prefix) == 0) {
 			*out = ps->v[i];
@@ -242,7 +253,7 @@ repo_find(struct repo *r, const char *spec, struct point *out, struct err *err)
 		return (-1);
 	if (repo_points(r, folder, &ps, err) == -1 && err->code != ENOENT)
 		goto out;
-	rc = choose(&ps, &sp, r->st->url, out, err);
+	rc = choose(r, &ps, &sp, out, err);
 out:
 	points_free(&ps);
 	return (rc);
@@ -255,14 +266,14 @@ points_free(struct points *p)
 	*p = (struct points)POINTS_INIT;
 }
 
-int
-repo_manifest(struct repo *r, const struct point *p, struct manifest *m, struct err *err)
+static int
+read_manifest(struct repo *r, const struct point *p, const char *name, struct manifest *m, struct err *err)
 {
 	struct buf text = BUF_INIT;
 	char path[PATH_LEN];
 	int rc = -1;
 
-	if (make_path(path, p->folder, p->name, MANIFEST_NAME, err) == -1)
+	if (make_path(path, p->folder, p->name, name, err) == -1)
 		return (-1);
 	if (store_read_small(r->st, path, MANIFEST_MAX, &text, err) == 0) {
 		rc = manifest_decode(m, text.ptr, text.len, err);
@@ -271,6 +282,28 @@ repo_manifest(struct repo *r, const struct point *p, struct manifest *m, struct 
 	}
 	buf_free(&text);
 	return (rc);
+}
+
+int
+repo_manifest(struct repo *r, const struct point *p, struct manifest *m, struct err *err)
+{
+	char path[PATH_LEN];
+	struct store_stat sb;
+
+	if (read_manifest(r, p, MANIFEST_NAME, m, err) == 0)
+		return (0);
+	if (err->code == ENOENT && make_path(path, p->folder, p->name, PRUNED_NAME, err) == 0 &&
+	    store_stat(r->st, path, &sb, &(struct err)ERR_INIT) == 0)
+		err_set(err, ESTALE, "%s@%s was pruned", p->folder, p->name);
+	return (-1);
+}
+
+int
+repo_manifest_any(struct repo *r, const struct point *p, struct manifest *m, struct err *err)
+{
+	if (read_manifest(r, p, MANIFEST_NAME, m, err) == 0)
+		return (0);
+	return (err->code == ENOENT ? read_manifest(r, p, PRUNED_NAME, m, err) : -1);
 }
 
 struct store_file *

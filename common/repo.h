@@ -55,8 +55,14 @@ int repo_find(struct repo *r, const char *spec, struct point *out, struct err *e
 
 void points_free(struct points *p);
 
-/** repo_manifest(r, p, m, err): Read a point's manifest, which the caller frees.  Fails: -1. */
+/**
+ * repo_manifest(r, p, m, err):
+ * Read a point's manifest, which the caller frees.  Fails: -1; err->code is ENOENT when there is none, ESTALE when the point was pruned.
+ */
 int repo_manifest(struct repo *r, const struct point *p, struct manifest *m, struct err *err);
+
+/** repo_manifest_any(r, p, m, err): The same, but also that of a point that was pruned while others still need its archive. */
+int repo_manifest_any(struct repo *r, const struct point *p, struct manifest *m, struct err *err);
 
 /** repo_file(r, p, name, err): Open a file of a point to read.  Fails: NULL. */
 struct store_file *repo_file(struct repo *r, const struct point *p, const char *name, struct err *err);

@@ -136,6 +136,12 @@ store_file_read(struct store_file *f, void *p, size_t n, uint64_t offset, struct
 }
 
 void
+store_small_reads(struct store_file *f)
+{
+	f->ops->small_reads(f);
+}
+
+void
 store_file_close(struct store_file *f)
 {
 	if (f != NULL)

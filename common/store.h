@@ -43,6 +43,7 @@ struct store_ops {
 	int		(*append)(struct store_file *, const void *p, size_t n, struct err *);
 	int		(*sync)(struct store_file *, struct err *);
 	long		(*read)(struct store_file *, void *p, size_t n, uint64_t offset, struct err *);
+	void		(*small_reads)(struct store_file *);
 	void		(*file_close)(struct store_file *);
 };
 
@@ -101,6 +102,9 @@ int store_sync(struct store_file *f, struct err *err);
  * Read exactly ${n} bytes.  Fails: -1, also when the file ends before (err->code 0 then).
  */
 int store_file_read(struct store_file *f, void *p, size_t n, uint64_t offset, struct err *err);
+
+/** store_small_reads(f): Before reading ${f} here and there in small pieces, over and over: an index. */
+void store_small_reads(struct store_file *f);
 
 /** store_file_close(f): Without store_sync() before, what was appended may be lost.  Harmless on NULL. */
 void store_file_close(struct store_file *f);

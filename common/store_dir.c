@@ -12,6 +12,8 @@
 #include "pagecache.h"
 #include "store.h"
 
+#define MAP_SIZE	((uint64_t)4 << 30)	/* a map of longer files would be too large: a byte for each page */
+
 struct dir {
 	struct store	 st;
 	int		 fd;		/* the folder */
@@ -22,6 +24,7 @@ struct file {
 	int			 fd;
 	char			*name;		/* for messages */
 	struct pagecache_writer	 cache;
+	struct pagecache_map	*map;		/* where small reads are expected: drops what they brought in at the end */
 };
 
 static const struct store_ops dir_ops;
@@ -275,30 +278,47 @@ file_sync(struct store_file *sf, struct err *err)
 	return (0);
 }
 
+static void
+file_small_reads(struct store_file *sf)
+{
+	struct file *f = file_of(sf);
+
+	if (f->map == NULL && sf->size <= MAP_SIZE)
+		f->map = pagecache_map_new(f->fd, sf->size);
+}
+
+static ssize_t
+read_once(struct file *f, void *p, size_t n, uint64_t offset)
+{
+	struct pagecache_range *seen;
+	ssize_t got;
+
+	if (f->map != NULL || (seen = malloc(sizeof(*seen))) == NULL)
+		return (io_pread(f->fd, p, n, offset));
+	pagecache_look(seen, f->fd, offset, n);
+	got = io_pread(f->fd, p, n, offset);
+	pagecache_restore(seen);
+	free(seen);
+	return (got);
+}
+
 static long
 file_read(struct store_file *sf, void *p, size_t n, uint64_t offset, struct err *err)
 {
 	struct file *f = file_of(sf);
-	struct pagecache_range *seen;
 	size_t at, part;
 	ssize_t got = 0;
 
-	if ((seen = malloc(sizeof(*seen))) == NULL)
-		return (err_nomem(err));
 	for (at = 0; at < n; at += (size_t)got) {
 		part = n - at < PAGECACHE_RANGE ? n - at : PAGECACHE_RANGE;
-		pagecache_look(seen, f->fd, offset + at, part);
-		got = io_pread(f->fd, (char *)p + at, part, offset + at);
-		pagecache_restore(seen);
+		got = read_once(f, (char *)p + at, part, offset + at);
 		if (got == -1) {
 			err_set(err, errno, "cannot read %s at %llu", f->name, (unsigned long long)(offset + at));
-			free(seen);
 			return (-1);
 		}
 		if (got == 0)
 			break;
 	}
-	free(seen);
 	return ((long)at);
 }
 
@@ -307,6 +327,7 @@ file_close(struct store_file *sf)
 {
 	struct file *f = file_of(sf);
 
+	pagecache_map_end(f->map);
 	close(f->fd);
 	free(f->name);
 	free(f);
@@ -315,5 +336,5 @@ file_close(struct store_file *sf)
 static const struct store_ops dir_ops = {
 	.close = dir_close, .mkdir = dir_mkdir, .rmdir = dir_rmdir, .unlink = dir_unlink, .rename = dir_rename, .stat = dir_stat,
 	.touch = dir_touch, .list = dir_list, .sync_dir = dir_sync_dir, .create = dir_create, .open = dir_open,
-	.append = file_append, .sync = file_sync, .read = file_read, .file_close = file_close,
+	.append = file_append, .sync = file_sync, .read = file_read, .small_reads = file_small_reads, .file_close = file_close,
 };

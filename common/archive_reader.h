@@ -1,0 +1,42 @@
+/*
+ * archive_reader.h - opens an archive with its index: that of a point, or a bare file with the index inside it.
+ */
+#ifndef OVB_ARCHIVE_READER_H
+#define OVB_ARCHIVE_READER_H
+
+#include "index_reader.h"
+#include "repo.h"
+#include "store.h"
+
+struct archive_reader {
+	char			*name;		/* for messages */
+	struct store_file	*data;
+	struct index_reader	*ix;
+};
+
+/** archive_open_point(r, p, m, err): The archive of the point ${p} with the manifest ${m}, by its index.bin.  Fails: NULL. */
+struct archive_reader *archive_open_point(struct repo *r, const struct point *p, const struct manifest *m, struct err *err);
+
+/** archive_open_bare(path, err): The archive file ${path}, by the index inside it.  Fails: NULL. */
+struct archive_reader *archive_open_bare(const char *path, struct err *err);
+
+void archive_close(struct archive_reader *ar);
+
+/*
+ * The archives that a restore needs: the one of its point, and those that the point's index names, opened when they are first
+ * asked for.  Threads: one at a time.
+ */
+struct archive_set;
+
+/** archive_set_new(r, first, folder, err): ${first} is taken over, also on failure; ${r} is NULL for a bare archive.  Fails: NULL. */
+struct archive_set *archive_set_new(struct repo *r, struct archive_reader *first, const char *folder, struct err *err);
+void archive_set_free(struct archive_set *set);
+struct archive_reader *archive_set_first(const struct archive_set *set);
+
+/**
+ * archive_set_find(set, s, source, err):
+ * The archive that holds blocks of ${s}; *${source} is the number under which it does.  It belongs to the set.  Fails: NULL.
+ */
+struct archive_reader *archive_set_find(struct archive_set *set, const struct index_source *s, uint32_t *source, struct err *err);
+
+#endif

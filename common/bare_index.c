@@ -1,0 +1,185 @@
+#include "bare_index.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "frame_stream.h"
+#include "io.h"
+#include "le.h"
+#include "tar.h"
+
+#define TAIL_LOOK	((size_t)64 << 10)		/* the tail frame begins within so many bytes of the end */
+#define TAIL_RAW_MAX	(INDEX_TRAILER_LEN + 2 * TAR_BLOCK + TAR_RECORD)
+#define INDEX_MAX	((uint64_t)64 << 30)		/* longer than that of any disk that fits a file system: refuse to unpack a bomb */
+
+struct trailer {
+	const struct codec	*codec;
+	uint8_t			 archive[ARCHIVE_ID_LEN], digest[DIGEST_LEN];
+	uint64_t		 length;		/* of the index */
+	uint64_t		 offset;		/* of the frame that begins with its header */
+};
+
+static bool
+parse_trailer(const uint8_t *t, const struct codec *codec, uint64_t size, struct trailer *out)
+{
+	uint8_t digest[DIGEST_LEN];
+
+	digest_plain(t, 496, digest);
+	if (memcmp(t, "OVBTRAIL", 8) != 0 || memcmp(t + 496, digest, DIGEST_LEN) != 0 || le32_get(t + 8) != INDEX_VERSION ||
+	    le32_get(t + 12) != codec->id)
+		return (false);
+	out->codec = codec;
+	memcpy(out->archive, t + 16, ARCHIVE_ID_LEN);
+	out->length = le64_get(t + 32);
+	out->offset = le64_get(t + 40);
+	memcpy(out->digest, t + 56, DIGEST_LEN);
+	return (out->offset < size && out->length <= INDEX_MAX);
+}
+
+static bool
+try_tail(const struct codec *codec, void *dec, const uint8_t *p, size_t n, uint64_t size, struct trailer *out)
+{
+	struct err ignored = ERR_INIT;
+	uint8_t raw[TAIL_RAW_MAX];
+	size_t used, len;
+
+	return (codec->may_begin(p, n) && codec->decode(dec, p, n, &used, raw, sizeof(raw), &len, &ignored) == 0 && used == n &&
+	    len >= INDEX_TRAILER_LEN && parse_trailer(raw, codec, size, out));
+}
+
+/* What the archive is compressed with shows in its first bytes; one that is not compressed begins with a tar header. */
+static const struct codec *
+detect_codec(const uint8_t *p, size_t n)
+{
+	for (uint32_t id = 1; id <= 3; id++) {
+		const struct codec *c = codec_by_id(id);
+
+		if (c != NULL && c->may_begin(p, n))
+			return (c);
+	}
+	return (&codec_none);
+}
+
+static int
+find_trailer(struct store_file *data, struct trailer *out, struct err *err)
+{
+	size_t n = data->size < TAIL_LOOK ? (size_t)data->size : TAIL_LOOK, at;
+	uint8_t head[16] = { 0 }, *buf = malloc(n + 1);
+	const struct codec *codec;
+	void *dec = NULL;
+	int rc = -1;
+
+	if (buf == NULL)
+		return (err_nomem(err));
+	if (store_file_read(data, head, n < sizeof(head) ? n : sizeof(head), 0, err) == -1 ||
+	    store_file_read(data, buf, n, data->size - n, err) == -1)
+		goto out;
+	codec = detect_codec(head, sizeof(head));
+	if ((dec = codec->decoder_new(err)) == NULL)
+		goto out;
+	for (at = n; at-- > 0 && rc == -1;)
+		if (try_tail(codec, dec, buf + at, n - at, data->size, out))
+			rc = 0;
+	if (rc == -1)
+		err_set(err, 0, "there is no index at its end: it is cut off, damaged, or no archive of this program");
+out:
+	if (dec != NULL)
+		codec->decoder_free(dec);
+	free(buf);
+	return (rc);
+}
+
+/* For libarchive's reader: the frames' bytes, and the first error. */
+struct tar_input {
+	struct frame_stream	*fs;
+	struct err		*err;
+};
+
+static la_ssize_t
+next_frame(struct archive *a, void *arg, const void **p)
+{
+	struct tar_input *in = arg;
+	const uint8_t *raw;
+	size_t len = 0;
+	int r;
+
+	if ((r = frame_stream_next(in->fs, &raw, &len, in->err)) == -1) {
+		archive_set_error(a, EIO, "%s", in->err->text);
+		return (-1);
+	}
+	*p = raw;
+	return (r == 0 ? 0 : (la_ssize_t)len);
+}
+
+/* The member's data to ${fd}; it must be ${length} bytes. */
+static int
+copy_member(struct archive *a, int fd, uint64_t length, struct err *err)
+{
+	struct archive_entry *e;
+	uint64_t at = 0;
+	const void *p;
+	la_int64_t offset;
+	size_t n;
+	int r;
+
+	if (archive_read_next_header(a, &e) != ARCHIVE_OK)
+		return (err_set(err, 0, "its member " INDEX_MEMBER " cannot be read: %s", archive_error_string(a)));
+	if (strcmp(archive_entry_pathname(e), INDEX_MEMBER) != 0 || (uint64_t)archive_entry_size(e) != length)
+		return (err_set(err, 0, "its trailer does not point at " INDEX_MEMBER));
+	while ((r = archive_read_data_block(a, &p, &n, &offset)) == ARCHIVE_OK) {
+		if ((uint64_t)offset != at || n > length - at)
+			return (err_set(err, 0, "its member " INDEX_MEMBER " is damaged"));
+		if (io_pwrite(fd, p, n, at) == -1)
+			return (err_set(err, errno, "cannot write a temporary file (set TMPDIR to a folder with room)"));
+		at += n;
+	}
+	if (r != ARCHIVE_EOF || at != length)
+		return (err_set(err, 0, "its member " INDEX_MEMBER " is damaged: %s", r != ARCHIVE_EOF ? archive_error_string(a) : "it is cut off"));
+	return (0);
+}
+
+struct store_file *
+bare_index(struct store_file *data, struct err *err)
+{
+	struct tar_input in = { .err = err };
+	struct archive *a = NULL;
+	struct trailer t;
+	int fd = -1, rc = -1;
+
+	if (find_trailer(data, &t, err) == -1 || (in.fs = frame_stream_new(data, t.codec, t.offset, err)) == NULL)
+		goto out;
+	if ((a = archive_read_new()) == NULL || archive_read_support_format_tar(a) != ARCHIVE_OK) {
+		err_nomem(err);
+		goto out;
+	}
+	if (archive_read_open(a, &in, NULL, next_frame, NULL) != ARCHIVE_OK) {
+		err_set(err, 0, "its index cannot be read: %s", archive_error_string(a));
+		goto out;
+	}
+	if ((fd = io_tempfile(err)) == -1)
+		goto out;
+	rc = copy_member(a, fd, t.length, err);
+out:
+	archive_read_free(a);
+	frame_stream_free(in.fs);
+	if (rc == 0)
+		return (store_dir_wrap(fd, INDEX_MEMBER, err));
+	io_close(&fd);
+	return (NULL);
+}
+
+int
+bare_check(struct store_file *data, const struct index_reader *ix, struct err *err)
+{
+	struct trailer t;
+
+	if (find_trailer(data, &t, err) == -1)
+		return (-1);
+	if (memcmp(t.archive, index_info(ix)->archive, ARCHIVE_ID_LEN) != 0 || memcmp(t.digest, index_file_digest(ix), DIGEST_LEN) != 0 ||
+	    t.length != index_length(ix) || t.codec != index_info(ix)->codec)
+		return (err_set(err, 0, "its index is not the one that its end names: it was put together from two archives"));
+	return (0);
+}

@@ -1,0 +1,171 @@
+/* virt-restore: the command line. */
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "options.h"
+
+#define CONFIG_DEFAULT	"/etc/openvirt-backup/backupd.conf"
+
+volatile sig_atomic_t interrupted;
+
+static const struct command {
+	const char	*name;
+	int		(*run)(const struct options *);
+	int		 least, most;		/* arguments */
+	bool		 point_first;		/* its first argument is a point: may be left out with --archive */
+	const char	*args;
+} commands[] = {
+	{ "list", command_list, 0, 1, false, "[VM]" },
+	{ "show", command_show, 1, 1, true, "POINT" },
+	{ "disk", command_disk, 3, 3, true, "POINT DISK TARGET" },
+	{ "verify", command_verify, 1, 1, true, "POINT" },
+};
+
+#define NCOMMANDS	(sizeof(commands) / sizeof(commands[0]))
+
+static void
+usage(FILE *f)
+{
+	fprintf(f,
+	    "Usage: virt-restore [OPTION...] list [VM]                       restore points\n"
+	    "       virt-restore [OPTION...] show POINT                      what is in one\n"
+	    "       virt-restore [OPTION...] disk POINT DISK TARGET          write a disk as a sparse raw file\n"
+	    "       virt-restore [OPTION...] verify POINT                    check all of it\n"
+	    "\n"
+	    "POINT is VM@latest, VM@2026-11-22T01:30:00Z, or VM@ and the beginning of a time.\n"
+	    "\n"
+	    "  -r, --repository R   a folder, or the name of a configured repository (default: the first one)\n"
+	    "  -a, --archive FILE   a bare archive instead of a repository; POINT is then left out\n"
+	    "  -c, --config FILE    the configuration (%s)\n"
+	    "  -f, --force          replace an existing TARGET\n"
+	    "  -j, --json           print JSON\n"
+	    "  -h, --help           this text\n"
+	    "  -V, --version        the version\n"
+	    "\n"
+	    "Exit status: 0 done, 1 failed or damaged, 2 wrong usage.\n", CONFIG_DEFAULT);
+}
+
+/* The first signal asks for a clean end, the second one ends at once. */
+static void
+on_signal(int sig)
+{
+	interrupted = 1;
+	signal(sig, SIG_DFL);
+}
+
+static void
+catch_signals(void)
+{
+	struct sigaction sa = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+
+	sigemptyset(&sa.sa_mask);
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGHUP, &sa, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+/* Returns -1 to go on, else the exit status. */
+static int
+parse(int argc, char **argv, struct options *o)
+{
+	static const struct option longs[] = {
+		{ "repository", required_argument, NULL, 'r' }, { "archive", required_argument, NULL, 'a' }, { "config", required_argument, NULL, 'c' },
+		{ "force", no_argument, NULL, 'f' }, { "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' }, { NULL, 0, NULL, 0 },
+	};
+	int ch;
+
+	while ((ch = getopt_long(argc, argv, "r:a:c:fjhV", longs, NULL)) != -1) {
+		switch (ch) {
+		case 'r':
+			o->repository = optarg;
+			break;
+		case 'a':
+			o->archive = optarg;
+			break;
+		case 'c':
+			o->config = optarg;
+			break;
+		case 'f':
+			o->force = true;
+			break;
+		case 'j':
+			o->json = true;
+			break;
+		case 'h':
+			usage(stdout);
+			return (EXIT_DONE);
+		case 'V':
+			puts("virt-restore (openvirt-backup) " OVB_VERSION);
+			return (EXIT_DONE);
+		default:
+			usage(stderr);
+			return (EXIT_USAGE);
+		}
+	}
+	o->args = argv + optind;
+	o->nargs = argc - optind;
+	return (-1);
+}
+
+static const struct command *
+find_command(struct options *o)
+{
+	if (o->nargs == 0) {
+		fprintf(stderr, "virt-restore: say what to do\n");
+		return (NULL);
+	}
+	for (size_t i = 0; i < NCOMMANDS; i++)
+		if (strcmp(commands[i].name, o->args[0]) == 0) {
+			o->args++;
+			o->nargs--;
+			return (&commands[i]);
+		}
+	fprintf(stderr, "virt-restore: there is no command \"%s\"\n", o->args[0]);
+	return (NULL);
+}
+
+static int
+check_arguments(const struct command *c, struct options *o)
+{
+	static char none[] = "";
+	static char *with_point[4] = { none };
+
+	if (o->archive != NULL && o->repository != NULL) {
+		fprintf(stderr, "virt-restore: --archive and --repository exclude each other\n");
+		return (-1);
+	}
+	if (o->archive != NULL && c->point_first && o->nargs == c->least - 1) {
+		memcpy(with_point + 1, o->args, (size_t)o->nargs * sizeof(*o->args));
+		o->args = with_point;
+		o->nargs++;
+	}
+	if (o->nargs < c->least || o->nargs > c->most) {
+		fprintf(stderr, "virt-restore: %s takes %s\n", c->name, c->args);
+		return (-1);
+	}
+	return (0);
+}
+
+int
+main(int argc, char **argv)
+{
+	struct options o = { .config = CONFIG_DEFAULT };
+	const struct command *c;
+	int rc;
+
+	if ((rc = parse(argc, argv, &o)) != -1)
+		return (rc);
+	if ((c = find_command(&o)) == NULL || check_arguments(c, &o) == -1) {
+		usage(stderr);
+		return (EXIT_USAGE);
+	}
+	/* What is restored may hold secrets: only its owner reads it. */
+	umask(077);
+	catch_signals();
+	return (c->run(&o));
+}

@@ -1,0 +1,37 @@
+/*
+ * opened.h - what a command works on: a repository, or one restore point of it, or a bare archive.
+ *
+ * Calling sequence:  open_repository | open_point -> ... -> opened_close
+ */
+#ifndef OVB_OPENED_H
+#define OVB_OPENED_H
+
+#include "archive_reader.h"
+#include "err.h"
+#include "options.h"
+#include "repo.h"
+
+struct opened {
+	struct repo		*repo;		/* NULL for a bare archive */
+	struct point		 point;
+	struct manifest		 manifest;	/* empty for a bare archive */
+	struct archive_set	*set;
+};
+
+#define OPENED_INIT	{ .repo = NULL }
+
+/** open_repository(o, err): The repository that the options mean.  Fails: NULL. */
+struct repo *open_repository(const struct options *o, struct err *err);
+
+/** open_point(o, spec, out, err): The point ${spec}, with its index checked; with --archive, that archive, whatever ${spec} is.  Fails: -1. */
+int open_point(const struct options *o, const char *spec, struct opened *out, struct err *err);
+
+/** open_manifest(o, spec, out, err): The same, but only its manifest. */
+int open_manifest(const struct options *o, const char *spec, struct opened *out, struct err *err);
+
+void opened_close(struct opened *op);
+
+/** print_error(err): "virt-restore: ...", to standard error.  Returns EXIT_FAILED. */
+int print_error(struct err *err);
+
+#endif

@@ -1,0 +1,27 @@
+/* options.h - the command line of virt-restore, as values. */
+#ifndef OVB_OPTIONS_H
+#define OVB_OPTIONS_H
+
+#include <signal.h>
+#include <stdbool.h>
+
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+struct options {
+	const char	*config;		/* where repositories are looked up by name */
+	const char	*repository;		/* name or URL; NULL: the first configured one */
+	const char	*archive;		/* a bare archive, instead of a repository */
+	bool		 json, force;
+	char		**args;			/* after the command */
+	int		 nargs;
+};
+
+extern volatile sig_atomic_t interrupted;	/* set by a signal: give up cleanly */
+
+/* The commands; each returns an exit status. */
+int command_list(const struct options *o);
+int command_show(const struct options *o);
+int command_disk(const struct options *o);
+int command_verify(const struct options *o);
+
+#endif

@@ -1,0 +1,26 @@
+/* report.h - restore points and archives as text and as JSON, on standard output. */
+#ifndef OVB_REPORT_H
+#define OVB_REPORT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "archive_reader.h"
+#include "repo.h"
+
+/** report_point_json(p, m): One element of the array that list --json prints; a new reference. */
+json_t *report_point_json(const struct point *p, const struct manifest *m);
+
+/** report_point_line(p, m, first): One line of list, after the heading when ${first}. */
+void report_point_line(const struct point *p, const struct manifest *m, bool first);
+
+/** report_point(p, m, json): What show prints. */
+void report_point(const struct point *p, const struct manifest *m, bool json);
+
+/** report_archive(ar, json): What list and show print of a bare archive. */
+void report_archive(const struct archive_reader *ar, bool json);
+
+/** report_spec(p, m, out): "VM@TIME", as it can be given to virt-restore. */
+const char *report_spec(const struct point *p, const struct manifest *m, char out[2 * NAMING_MAX]);
+
+#endif

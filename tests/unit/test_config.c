@@ -1,0 +1,469 @@
+/* The configuration file: what is read, and for each mistake the text and the line of its error. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "buf.h"
+#include "conf.h"
+
+/* Lines 1 and 2 of most cases. */
+#define R	"repositories = ( { name = \"local\"; url = \"/b\"; },\n  { name = \"away\"; url = \"sftp://h/b\"; } );\n"
+#define REPO(x)	"repositories = (\n{ name = \"local\"; " x " }\n);\n"		/* x in line 2 */
+#define JOB(x)	R "jobs = (\n{ name = \"j\"; " x " }\n);\n"			/* x in line 4 */
+#define IMAGE(x) JOB("images = [ \"/i\" ]; " x)
+#define LOCAL	"{ name = \"local\"; url = \"/var/backups/vm\"; }"
+
+static const struct {
+	const char *text, *error;
+} bad[] = {
+	/* the text as such */
+	{ "", "t:1: repositories: missing: add a list of groups like ( " LOCAL " )" },
+	{ "a", "t:1: a: unexpected end of the file: expected \"=\"" },
+	{ "\n5", "t:2: unexpected \"5\": expected a key" },
+	{ "a = ;", "t:1: a: unexpected \";\": expected a value (strings stand in quotes)" },
+	{ "a = b;", "t:1: a: unexpected \"b\": expected a value (strings stand in quotes)" },
+	{ "a = 1;;", "t:1: a: unexpected \";\": expected a key" },
+	{ "a = 1 2", "t:1: a: unexpected \"2\": expected \";\" or the next key" },
+	{ "a = (\n{ b = 1 )", "t:2: b: unexpected \")\": expected \"}\"" },
+	{ "a = }", "t:1: a: unexpected \"}\": expected a value (strings stand in quotes)" },
+	{ "}", "t:1: unexpected \"}\": expected a key" },
+	{ "a = (1 2)", "t:1: a: unexpected \"2\": expected \",\" or the closing bracket" },
+	{ "a = [ \"x\",\n]", "t:2: a: unexpected \"]\": expected a value after the comma" },
+	{ "a = [ \"x\",\n1 ]", "t:2: a: unexpected \"1\": expected a value of the same type as the others in [ ]" },
+	{ "a = [ 1, 2L ]", "t:1: a: unexpected \"2L\": expected a value of the same type as the others in [ ]" },
+	{ "a = [ { b = 1; } ]", "t:1: a: unexpected \"{\": expected a plain value, as nothing else can stand in [ ]" },
+	{ "x = 1;\na = (\n(1,", "t:3: the file ends, but the \"(\" of t:3 is not closed" },
+	{ "a = 1;\nb = 2;\na = 3;", "t:3: a: given twice in one group: remove one" },
+	{ "a = \"x\n\";", "t:1: a string is not closed on its line: \" is missing" },
+	{ "\n/* x\n", "t:2: a comment begins here that does not end: */ is missing" },
+	{ "a = 'x'", "t:1: unexpected \"'\": strings stand in quotes" },
+	{ "a = \x01", "t:1: unexpected byte 0x01 outside of a string" },
+	{ "a = \"\\x00\"", "t:1: a string cannot hold \\x00" },
+	{ "a = 010", "t:1: unexpected \"010\": write numbers in decimal, without leading zeros, and strings in quotes" },
+	{ "a = 0x10", "t:1: unexpected \"0x10\": write numbers in decimal, without leading zeros, and strings in quotes" },
+	{ "a = 4294967297", "t:1: the number 4294967297 is too large" },
+	{ "@include \"x\"", "t:1: @include is not allowed here" },
+	{ "a = 1; @include \"x\"", "t:1: unexpected \"@\": to include a file, begin a line with @include \"FILE\"" },
+	{ "(((((((((((((((((", "t:1: unexpected \"(\": expected a key" },
+	{ "a=((((((((((((((((((", "t:1: a: more than 16 brackets inside each other" },
+	{ R "job = ();", "t:3: job: unknown key; known here: repositories, jobs" },
+
+	/* repositories */
+	{ "repositories = 1;", "t:1: repositories: expected a list of groups like ( " LOCAL " ), not 1" },
+	{ "\nrepositories = ();", "t:2: repositories: the list is empty: expected a list of groups like ( " LOCAL " )" },
+	{ "repositories = (\n1);", "t:2: repositories[0]: expected a group like " LOCAL ", not 1" },
+	{ "repositories = (\n{ url = \"/b\"; });", "t:2: repositories[0]: has no name: add name = \"...\";" },
+	{ REPO(""), "t:2: repositories[0]: has no url: add url = \"/PATH\"; or url = \"sftp://[user@]host[:port]/PATH\";" },
+	{ REPO("url = \"/b\";\nuri = 1;"), "t:3: repositories[0].uri: unknown key; known here: name, url, identity, known_hosts" },
+	{ REPO("url = 5;"), "t:2: repositories[0].url: expected a string, not 5" },
+	{ REPO("url = \"\";"), "t:2: repositories[0].url: the string is empty: give a value or remove it" },
+	{ REPO("url = \"/b\\n\";"), "t:2: repositories[0].url: the string holds the control character 0x0a: remove it" },
+	{ REPO("url = \"b\";"), "t:2: repositories[0].url: \"b\": expected an absolute path or sftp://[user@]host[:port]/path" },
+	{ REPO("url = \"/b\"; identity = \"/i\";"),
+	  "t:2: repositories[0].identity: only a repository with an sftp:// url has it: remove it" },
+	{ REPO("url = \"sftp://h/b\"; known_hosts = \"k\";"), "t:2: repositories[0].known_hosts: \"k\": expected an absolute path" },
+	{ "repositories = ( " LOCAL ",\n" LOCAL " );",
+	  "t:2: repositories[1].name: \"local\" is also the name of the repository at t:1: choose another" },
+
+	/* jobs */
+	{ R "jobs = [ 1 ];", "t:3: jobs: expected a list of groups like ( { name = \"images\"; images = [ \"/srv/images/*.img\" ]; } ), "
+	  "not an array [ ]" },
+	{ R "jobs = (\n(1));", "t:4: jobs[0]: expected a group like { name = \"images\"; images = [ \"/srv/images/*.img\" ]; }, "
+	  "not a list ( )" },
+	{ R "jobs = ( { images = [ \"/i\" ]; } );", "t:3: jobs[0]: has no name: add name = \"...\";" },
+	{ R "jobs = ( { name = \"a/b\"; } );", "t:3: jobs[0].name: \"a/b\": a name has letters, digits, \".\", \"_\" and \"-\" only, "
+	  "and no \".\" first" },
+	{ R "jobs = ( { name = \".a\"; } );", "t:3: jobs[0].name: \".a\": a name has letters, digits, \".\", \"_\" and \"-\" only, "
+	  "and no \".\" first" },
+	{ R "jobs = ( { name = \"j\"; from = \"away\"; },\n{ name = \"j\"; from = \"away\"; } );",
+	  "t:4: jobs[1].name: \"j\" is also the name of the job at t:3: choose another" },
+	{ IMAGE("\nkeeps = 1;"), "t:5: jobs[0].keeps: unknown key; known here: domains, images, from, name, connection, exclude, "
+	  "quiesce, in_use, repository, replicate, compression, schedule, full, keep" },
+	{ JOB(""), "t:4: jobs[0]: has nothing to back up: add one of domains, images and from" },
+	{ IMAGE("\nfrom = \"away\";"), "t:5: jobs[0].from: the job already has images: a job has one of domains, images and from" },
+	{ IMAGE("quiesce = \"try\";"), "t:4: jobs[0].quiesce: only a job with domains has it, and this one has images: remove it" },
+	{ IMAGE("exclude = [ \"a\" ];"), "t:4: jobs[0].exclude: only a job with domains has it, and this one has images: remove it" },
+	{ JOB("from = \"away\"; connection = \"x\";"),
+	  "t:4: jobs[0].connection: only a job with domains has it, and this one has from: remove it" },
+	{ JOB("domains = [ \"*\" ]; in_use = \"allow\";"),
+	  "t:4: jobs[0].in_use: only a job with images has it, and this one has domains: remove it" },
+	{ JOB("domains = \"*\";"), "t:4: jobs[0].domains: expected an array of strings like [ \"a\", \"b\" ], not a string" },
+	{ JOB("domains = [];"), "t:4: jobs[0].domains: the array is empty: put a string into it or remove the key" },
+	{ JOB("domains = [ 1 ];"), "t:4: jobs[0].domains[0]: expected a string, not 1" },
+	{ JOB("domains = [ \"a\",\n\"\" ];"), "t:4: jobs[0].domains[1]: the string is empty: give a value or remove it" },
+	{ JOB("domains = [ \"a\" ]; exclude = [];"),
+	  "t:4: jobs[0].exclude: the array is empty: put a string into it or remove the key" },
+	{ JOB("domains = [ \"a\" ]; quiesce = \"yes\";"),
+	  "t:4: jobs[0].quiesce: expected \"try\", \"required\" or \"never\", not \"yes\"" },
+	{ JOB("domains = [ \"a\" ]; quiesce = true;"),
+	  "t:4: jobs[0].quiesce: expected \"try\", \"required\" or \"never\", not true" },
+	{ JOB("images = [ \"i\" ];"), "t:4: jobs[0].images[0]: \"i\": expected an absolute path or pattern" },
+	{ IMAGE("in_use = \"no\";"), "t:4: jobs[0].in_use: expected \"refuse\" or \"allow\", not \"no\"" },
+	{ IMAGE("repository = \"lokal\";"),
+	  "t:4: jobs[0].repository: \"lokal\" is not the name of a repository: see the list \"repositories\"" },
+	{ IMAGE("repository = 1;"), "t:4: jobs[0].repository: expected a string, not 1" },
+	{ JOB("from = \"x\";"), "t:4: jobs[0].from: \"x\" is not the name of a repository: see the list \"repositories\"" },
+	{ JOB("from = \"local\";"),
+	  "t:4: jobs[0].from: \"local\" is also the repository that the job writes to: set repository to another" },
+	{ IMAGE("replicate = \"away\";"),
+	  "t:4: jobs[0].replicate: expected an array of repository names like [ \"offsite\" ], not a string" },
+	{ IMAGE("replicate = [];"),
+	  "t:4: jobs[0].replicate: the array is empty: put the name of a repository into it or remove the key" },
+	{ IMAGE("replicate = [ \"x\" ];"),
+	  "t:4: jobs[0].replicate[0]: \"x\" is not the name of a repository: see the list \"repositories\"" },
+	{ IMAGE("replicate = [ \"local\" ];"),
+	  "t:4: jobs[0].replicate[0]: \"local\" is the repository that the job writes to: name another" },
+	{ IMAGE("replicate = [ \"away\", \"away\" ];"), "t:4: jobs[0].replicate[1]: \"away\" is named twice: remove one" },
+	{ JOB("from = \"away\"; replicate = [ \"away\" ];"),
+	  "t:4: jobs[0].replicate[0]: \"away\" is the repository that the job reads from: name another" },
+	{ IMAGE("compression = \"gzip\";"),
+	  "t:4: jobs[0].compression: \"gzip\": expected bzip2[:1-9], xz[:0-9], zstd[:1-19] or none" },
+	{ IMAGE("compression = 9;"), "t:4: jobs[0].compression: expected a string, not 9" },
+	{ IMAGE("schedule = \"\";"), "t:4: jobs[0].schedule: the string is empty: give a value or remove it" },
+	{ IMAGE("full = true;"), "t:4: jobs[0].full: expected a string, not true" },
+
+	/* keep */
+	{ IMAGE("keep = 3;"), "t:4: jobs[0].keep: expected a group like { last = 3; daily = 7; }, not 3" },
+	{ IMAGE("keep = {\nlatest = 3; };"),
+	  "t:5: jobs[0].keep.latest: unknown key; known here: last, hourly, daily, weekly, monthly, yearly, within" },
+	{ IMAGE("keep = { last = -1; };"), "t:4: jobs[0].keep.last: expected a whole number from 0 to 100000, not -1" },
+	{ IMAGE("keep = { daily = 100001; };"), "t:4: jobs[0].keep.daily: expected a whole number from 0 to 100000, not 100001" },
+	{ IMAGE("keep = { last = 3L; };"), "t:4: jobs[0].keep.last: expected a whole number from 0 to 100000, not 3L" },
+	{ IMAGE("keep = { last = 3.5; };"), "t:4: jobs[0].keep.last: expected a whole number from 0 to 100000, not 3.5" },
+	{ IMAGE("keep = { last = true; };"), "t:4: jobs[0].keep.last: expected a whole number from 0 to 100000, not true" },
+	{ IMAGE("keep = { last = \"3\"; };"), "t:4: jobs[0].keep.last: expected a whole number from 0 to 100000, not a string" },
+	{ IMAGE("keep = { last = { }; };"), "t:4: jobs[0].keep.last: expected a whole number from 0 to 100000, not a group { }" },
+	{ IMAGE("keep = { within = 3; };"), "t:4: jobs[0].keep.within: expected a string, not 3" },
+	{ IMAGE("keep = { };"), "t:4: jobs[0].keep: keeps nothing: set a count in it above 0, or remove it to keep all" },
+	{ IMAGE("keep = { last = 0; };"), "t:4: jobs[0].keep: keeps nothing: set a count in it above 0, or remove it to keep all" },
+};
+
+static void
+errors_name_line_and_key(void **state)
+{
+	struct err err;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		err = (struct err)ERR_INIT;
+		assert_null(conf_parse(bad[i].text, strlen(bad[i].text), "t", &err));
+		assert_string_equal(err.text, bad[i].error);
+	}
+}
+
+static struct conf *
+parsed(const char *text)
+{
+	struct err err = ERR_INIT;
+	struct conf *c = conf_parse(text, strlen(text), "t", &err);
+
+	assert_string_equal(err.text, "");
+	assert_non_null(c);
+	return (c);
+}
+
+static void
+defaults_are_filled_in(void **state)
+{
+	struct conf *c = parsed(R "jobs = ( { name = \"i\"; images = [ \"/i\" ]; }, { name = \"d\"; domains = [ \"*\" ]; } ); # end");
+	const struct conf_job *i = conf_find_job(c, "i"), *d = conf_find_job(c, "d");
+
+	(void)state;
+	assert_int_equal(c->nrepositories, 2);
+	assert_int_equal(c->njobs, 2);
+	assert_int_equal(i->source, CONF_SOURCE_IMAGES);
+	assert_ptr_equal(i->repository, &c->repositories[0]);
+	assert_int_equal(i->compression.codec, CODEC_BZIP2);
+	assert_int_equal(i->compression.level, 9);
+	assert_int_equal(i->in_use_allow, 0);
+	assert_null(i->connection);
+	assert_null(i->schedule);
+	assert_int_equal(i->schedule_at.line + i->keep_at.line + i->replicate_at.line + i->full_at.line, 0);
+	assert_string_equal(d->connection, "qemu:///system");
+	assert_int_equal(d->quiesce, CONF_QUIESCE_TRY);
+	assert_null(conf_find_job(c, "x"));
+	conf_free(c);
+	conf_free(parsed(R));		/* virt-restore needs no jobs */
+	conf_free(parsed(R "jobs = ();"));
+	conf_free(NULL);
+}
+
+static void
+values_and_places_are_kept(void **state)
+{
+	struct conf *c = parsed(R "jobs = (\n{ name = \"j\"; images = [ \"/a\" \"b\", \"/c\" ];\n"
+	    "in_use = \"allow\"; repository = \"away\";\nschedule = \"daily\";\n"
+	    "keep = { last = 0; yearly = 100000; within = \"2d\"; };\nreplicate = [ \"local\" ];\n"
+	    "full = \"monthly\"; compression = \"none\" } )");
+	const struct conf_job *j = &c->jobs[0];
+
+	(void)state;
+	assert_int_equal(j->images.n, 2);
+	assert_string_equal(j->images.v[0], "/ab");
+	assert_string_equal(j->images.v[1], "/c");
+	assert_int_equal(j->in_use_allow, 1);
+	assert_string_equal(j->repository->name, "away");
+	assert_int_equal(j->nreplicate, 1);
+	assert_string_equal(j->replicate[0]->name, "local");
+	assert_int_equal(j->keep.yearly, 100000);
+	assert_string_equal(j->keep.within, "2d");
+	assert_int_equal(j->compression.codec, CODEC_NONE);
+	assert_string_equal(j->schedule, "daily");
+	assert_string_equal(j->schedule_at.file, "t");
+	assert_int_equal(j->where.line, 4);
+	assert_int_equal(j->schedule_at.line, 6);
+	assert_int_equal(j->keep_at.line, 7);
+	assert_int_equal(j->replicate_at.line, 8);
+	assert_int_equal(j->full_at.line, 9);
+	conf_free(c);
+}
+
+static void
+sizes_are_bounded(void **state)
+{
+	struct err err = ERR_INIT;
+	struct buf b = BUF_INIT;
+	char *big = calloc(1, CONF_MAX_BYTES + 1);
+	int i;
+
+	(void)state;
+	assert_non_null(big);
+	memset(big, ' ', CONF_MAX_BYTES + 1);
+	assert_null(conf_parse(big, CONF_MAX_BYTES + 1, "t", &err));
+	assert_string_equal(err.text, "t: larger than 1048576 bytes, included files counted");
+	assert_null(conf_parse(big, CONF_MAX_BYTES, "t", &err));
+	assert_non_null(strstr(err.text, "repositories: missing"));
+	assert_null(conf_parse("a\n\0", 3, "t", &err));
+	assert_string_equal(err.text, "t:2: a NUL byte: this is not a text file");
+
+	for (i = 0; i <= CONF_MAX_ENTRIES; i++)
+		buf_addf(&b, &err, "%s1", i == 0 ? "a=\n[" : ",");
+	assert_null(conf_parse(b.ptr, b.len, "t", &err));
+	assert_string_equal(err.text, "t:2: a: more than 10000 entries");
+	buf_reset(&b);
+	for (i = 0; i <= 100; i++)
+		buf_addf(&b, &err, "k%d=1;", i);
+	assert_null(conf_parse(b.ptr, b.len, "t", &err));
+	assert_string_equal(err.text, "t:1: k100: more than 100 keys in one group");
+	buf_reset(&b);
+	buf_addf(&b, &err, "repositories = ( { name = \"%0*d\"", CONF_MAX_NAME + 1, 0);
+	buf_addf(&b, &err, " } );");
+	assert_null(conf_parse(b.ptr, b.len, "t", &err));
+	assert_string_equal(err.text, "t:1: repositories[0].name: a name has at most 100 bytes, this one has 101");
+	buf_free(&b);
+	free(big);
+}
+
+static void
+write_file(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "w");
+
+	assert_non_null(f);
+	assert_int_equal(fwrite(text, 1, strlen(text), f), strlen(text));
+	assert_int_equal(fclose(f), 0);
+}
+
+static void
+load_fails(const char *path, const char *error)
+{
+	struct err err = ERR_INIT;
+
+	assert_null(conf_load(path, &err));
+	assert_string_equal(err.text, error);
+}
+
+static void
+included_files_are_named(void **state)
+{
+	struct err err = ERR_INIT;
+	struct conf *c;
+
+	(void)state;
+	assert_int_equal(mkdir("sub", 0700), 0);
+	write_file("main.conf", "/* @include \"no\" */ repositories = (\n@include \"sub/repo.conf\"\n);\n"
+	    " jobs = (\n\t@include \"sub/jobs.conf\"\n, { name = \"k\"; from = \"away\"; } );");
+	write_file("sub/repo.conf", "@include \"local.conf\"\n, { name = \"away\"; url = \"sftp://h/b\"; }");
+	write_file("sub/local.conf", LOCAL "# no newline");
+	write_file("sub/jobs.conf", "\n{ name = \"j\"; images = [ \"/i\" ];\nschedule = \"daily\"; }");
+	c = conf_load("main.conf", &err);
+	assert_string_equal(err.text, "");
+	assert_non_null(c);
+	assert_int_equal(c->nfiles, 4);
+	assert_string_equal(c->repositories[0].where.file, "sub/local.conf");
+	assert_string_equal(c->repositories[1].where.file, "sub/repo.conf");
+	assert_int_equal(c->repositories[1].where.line, 2);
+	assert_string_equal(c->jobs[0].schedule_at.file, "sub/jobs.conf");
+	assert_int_equal(c->jobs[0].schedule_at.line, 3);
+	assert_string_equal(c->jobs[1].where.file, "main.conf");
+	assert_int_equal(c->jobs[1].where.line, 6);
+	conf_free(c);
+
+	write_file("sub/jobs.conf", "{ name = \"j\";\nimages = \"/i\"; }");
+	load_fails("main.conf", "sub/jobs.conf:2: jobs[0].images: expected an array of strings like [ \"a\", \"b\" ], not a string");
+	write_file("sub/jobs.conf", "{ name = \"j\";\nimages = [ \"/i\"; }");
+	load_fails("main.conf", "sub/jobs.conf:2: images: unexpected \";\": expected \",\" or the closing bracket");
+	write_file("sub/local.conf", "");
+	load_fails("main.conf", "sub/repo.conf:2: repositories: unexpected \",\": expected a value (strings stand in quotes)");
+}
+
+static void
+unreadable_files_are_named(void **state)
+{
+	(void)state;
+	load_fails("none.conf", "cannot open none.conf: No such file or directory");
+	load_fails("/dev/null", "cannot read /dev/null: not a regular file");
+	assert_int_equal(mkdir("folder", 0700), 0);
+	assert_int_equal(mkfifo("pipe", 0600), 0);
+	write_file("a.conf", "\n@include \"none.conf\"");
+	load_fails("a.conf", "a.conf:2: cannot open none.conf: No such file or directory");
+	write_file("a.conf", "\n@include \"folder\"");
+	load_fails("a.conf", "a.conf:2: cannot read folder: not a regular file");
+	write_file("a.conf", "@include \"pipe\"");
+	load_fails("a.conf", "a.conf:1: cannot read pipe: not a regular file");
+	write_file("a.conf", "@include \"a.conf\"");
+	load_fails("a.conf", "a.conf:1: @include: more than 10 files inside each other");
+}
+
+static void
+urls_are_taken_apart(void **state)
+{
+	static const struct {
+		const char *url, *user, *host, *path;
+		int port;
+	} good[] = {
+		{ "/a/b", NULL, NULL, "/a/b", 0 },
+		{ "sftp://h/p", NULL, "h", "/p", 22 },
+		{ "sftp://u@h.example:2222/p/q@r:1", "u", "h.example", "/p/q@r:1", 2222 },
+		{ "sftp://u@[fe80::1]:65535/p", "u", "fe80::1", "/p", 65535 },
+		{ "sftp://[::1]/", NULL, "::1", "/", 22 },
+	};
+	static const char *const wrong[] = { "", "a", "http://h/p", "sftp:/h/p", "sftp://h", "sftp:///p", "sftp://@h/p", "sftp://u@/p",
+	    "sftp://-oX@h/p", "sftp://-oX/p", "sftp://h:/p", "sftp://h:0/p", "sftp://h:65536/p", "sftp://h:22x/p", "sftp://h:022/p",
+	    "sftp://h h/p", "sftp://u:secret@h/p", "sftp://[::1/p", "sftp://[::1]x/p", "sftp://[]/p", "sftp://a@b@h/p" };
+	struct conf_url u;
+	struct err err;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		assert_int_equal(conf_url_parse(good[i].url, &u, &err), 0);
+		assert_int_equal(u.kind, good[i].host == NULL ? CONF_URL_LOCAL : CONF_URL_SFTP);
+		assert_string_equal(u.user == NULL ? "" : u.user, good[i].user == NULL ? "" : good[i].user);
+		assert_string_equal(u.host == NULL ? "" : u.host, good[i].host == NULL ? "" : good[i].host);
+		assert_string_equal(u.path, good[i].path);
+		assert_int_equal(u.port, good[i].port);
+		conf_url_free(&u);
+	}
+	for (i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		if (conf_url_parse(wrong[i], &u, &err) != -1)
+			fail_msg("accepted %s", wrong[i]);
+		assert_null(u.path);
+	}
+}
+
+static void
+compressions_are_read(void **state)
+{
+	static const struct {
+		const char *text;
+		struct compression c;
+	} good[] = {
+		{ "none", { CODEC_NONE, 0 } }, { "bzip2", { CODEC_BZIP2, 9 } }, { "bzip2:1", { CODEC_BZIP2, 1 } },
+		{ "xz", { CODEC_XZ, 6 } }, { "xz:0", { CODEC_XZ, 0 } }, { "xz:9", { CODEC_XZ, 9 } },
+		{ "zstd", { CODEC_ZSTD, 3 } }, { "zstd:1", { CODEC_ZSTD, 1 } }, { "zstd:19", { CODEC_ZSTD, 19 } },
+	};
+	static const char *const wrong[] = { "", ":", "bzip", "bzip2:", "bzip2:0", "bzip2:10", "bzip2:-1", "bzip2:1 ", "bzip2:09", "none:0",
+	    "xz:10", "zstd:0", "zstd:20", "zstd:100", "zstd:3:3", "BZIP2", "bzip2 :1" };
+	struct compression c;
+	struct err err;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		assert_int_equal(compression_parse(good[i].text, &c, &err), 0);
+		assert_int_equal(c.codec, good[i].c.codec);
+		assert_int_equal(c.level, good[i].c.level);
+	}
+	for (i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		c.level = 77;
+		if (compression_parse(wrong[i], &c, &err) != -1 || c.level != 77)
+			fail_msg("accepted %s", wrong[i]);
+	}
+	compression_parse("zstd:20", &c, &err);
+	assert_string_equal(err.text, "\"zstd:20\": the level of zstd is a number from 1 to 19");
+}
+
+static char top[4096];
+
+static void
+shipped_files_are_good(void **state)
+{
+	static const char *const names[] = { "minimal", "example" };
+	struct err err = ERR_INIT;
+	char path[8192];
+	struct conf *c;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "%s/conf/backupd.conf.%s", top, names[i]);
+		c = conf_load(path, &err);
+		assert_string_equal(err.text, "");
+		assert_non_null(c);
+		assert_int_equal(c->njobs, i == 0 ? 1 : 3);
+		assert_string_equal(c->repositories[0].at.path, "/var/backups/vm");
+		conf_free(c);
+	}
+}
+
+static int
+enter_folder(void **state)
+{
+	static char dir[] = "/tmp/test_config.XXXXXX";
+
+	if (getcwd(top, sizeof(top)) == NULL || mkdtemp(dir) == NULL || chdir(dir) != 0)
+		return (-1);
+	*state = dir;
+	return (0);
+}
+
+static int
+leave_folder(void **state)
+{
+	static const char *const files[] = { "main.conf", "a.conf", "pipe", "sub/repo.conf", "sub/local.conf", "sub/jobs.conf" };
+	size_t i;
+
+	for (i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+		unlink(files[i]);
+	rmdir("sub");
+	rmdir("folder");
+	return (chdir(top) != 0 || rmdir(*state) != 0);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(errors_name_line_and_key),
+		cmocka_unit_test(defaults_are_filled_in),
+		cmocka_unit_test(values_and_places_are_kept),
+		cmocka_unit_test(sizes_are_bounded),
+		cmocka_unit_test(included_files_are_named),
+		cmocka_unit_test(unreadable_files_are_named),
+		cmocka_unit_test(urls_are_taken_apart),
+		cmocka_unit_test(compressions_are_read),
+		cmocka_unit_test(shipped_files_are_good),
+	};
+
+	return (cmocka_run_group_tests(tests, enter_folder, leave_folder));
+}
