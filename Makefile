@@ -8,7 +8,7 @@ CC       ?= gcc
 CLANG    ?= clang-14
 BUILD    ?= build
 
-LIBS_COMMON := libarchive libzstd libconfig jansson libxxhash libcrypto
+LIBS_COMMON := libarchive liblzma libzstd libconfig jansson libxxhash libcrypto
 # Asked for only when something is compiled, so that `make deps` runs on a machine that has none of them.
 PKG_CFLAGS   = $(shell pkg-config --cflags $(LIBS_COMMON))
 PKG_LIBS     = $(shell pkg-config --libs $(LIBS_COMMON)) -lbz2
@@ -27,7 +27,7 @@ TOOLS    := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%,$(filter-out tests
 PRELOADS := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%.so,$(wildcard tests/tools/preload_*.c))
 REPLAY   := $(patsubst %.c,$(BUILD)/%.replay,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZERS  := $(patsubst %.c,$(BUILD)/%.fuzzer,$(wildcard tests/fuzz/fuzz_*.c))
-SCENARIOS := $(sort $(wildcard tests/scenario/*.t))
+SCENARIOS := $(sort $(wildcard tests/scenario/*.t tests/tools/*.t tests/oracle_selftest/*.t))
 PROGRAMS := $(BUILD)/bin/virt-backupd $(BUILD)/bin/virt-restore
 
 .PHONY: all help deps deps-build deps-test demo check test-programs check-asan check-tsan check-valgrind lint fuzz install uninstall dist clean

@@ -30,7 +30,7 @@ begin_archive(struct run *r, struct err *err)
 	const struct compression *c = &r->b->job->compression;
 
 	if ((r->info.codec = codec_by_id((uint32_t)c->codec)) == NULL)
-		return (err_set(err, 0, "job %s: this version has no codec xz yet: use bzip2, zstd or none", r->b->job->name));
+		return (err_set(err, 0, "job %s: there is no codec number %d", r->b->job->name, (int)c->codec));
 	r->info.level = c->level;
 	r->info.time = time(NULL);
 	if (io_random(r->info.archive, sizeof(r->info.archive), err) == -1 || io_random(r->info.secret, sizeof(r->info.secret), err) == -1)

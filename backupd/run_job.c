@@ -5,7 +5,6 @@
 #include <stdio.h>
 
 #include "backup_image.h"
-#include "codec.h"
 #include "human.h"
 #include "images.h"
 #include "progress.h"
@@ -24,9 +23,6 @@ run_job_unsupported(const struct conf_job *job, struct err *err)
 	if (job->repository->at.kind != CONF_URL_LOCAL)
 		return (err_set(err, 0, "%s:%d: job %s: this version writes to local repositories only, not to %s", job->where.file, job->where.line,
 		    job->name, job->repository->url));
-	if (codec_by_id((uint32_t)job->compression.codec) == NULL)
-		return (err_set(err, 0, "%s:%d: job %s: this version has no codec xz: use bzip2, zstd or none", job->where.file, job->where.line,
-		    job->name));
 	return (0);
 }
 

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-static const struct codec *const codecs[] = { &codec_bz2, &codec_zstd, &codec_none };
+static const struct codec *const codecs[] = { &codec_bz2, &codec_xz, &codec_zstd, &codec_none };
 
 #define NCODECS	(sizeof(codecs) / sizeof(codecs[0]))
 

@@ -54,7 +54,7 @@ struct codec {
 	bool		(*may_begin)(const uint8_t *p, size_t n);
 };
 
-extern const struct codec codec_none, codec_bz2, codec_zstd;
+extern const struct codec codec_none, codec_bz2, codec_xz, codec_zstd;
 
 /** codec_by_id(id): The codec with this number in the index, or NULL. */
 const struct codec *codec_by_id(uint32_t id);
