@@ -55,77 +55,79 @@ find_open(const struct archive_set *set, const struct index_source *s, uint32_t 
 }
 
 static int
-add(struct archive_set *set, const struct point *p, const struct manifest *m, struct err *err)
+add(struct archive_set *set, struct archive_reader *ar, struct err *err)
 {
 	struct archive_reader **v = realloc(set->v, (set->n + 1) * sizeof(*v));
 
-	if (v == NULL)
+	if (v == NULL) {
+		archive_close(ar);
 		return (err_nomem(err));
+	}
 	set->v = v;
-	if ((v[set->n] = archive_open_point(set->repo, p, m, err)) == NULL)
-		return (-1);
-	set->n++;
+	v[set->n++] = ar;
 	return (0);
 }
 
 /*
- * Whether the point's archive is the one with ${id}, or, when ${replacing}, stands for it; then it is added to the set.  A point whose
- * manifest cannot be read is passed over: another may be the one.
+ * Open the point's archive when it is the one with ${id}, or, when ${replacing}, stands for it.  A point whose manifest cannot be read
+ * is passed over: another may be the one.  Returns NULL with err->text empty when it is not the one.
  */
-static int
-try_point(struct archive_set *set, const struct point *p, const uint8_t *id, bool replacing, bool *found, struct err *err)
+static struct archive_reader *
+try_point(struct archive_set *set, const struct point *p, const uint8_t *id, bool replacing, struct err *err)
 {
 	struct err ignored = ERR_INIT;
 	struct manifest m = MANIFEST_INIT;
 	uint8_t got[ARCHIVE_ID_LEN];
-	int rc = 0;
+	struct archive_reader *ar = NULL;
 
 	if (repo_manifest_any(set->repo, p, &m, &ignored) == -1)
-		return (0);
+		return (NULL);
 	if (uuid_parse(m.archive.id, got) == 0) {
-		if (!replacing && memcmp(got, id, ARCHIVE_ID_LEN) == 0) {
-			*found = true;
-			rc = add(set, p, &m, err);
-		} else if (replacing && add(set, p, &m, &ignored) == 0) {
-			*found = index_replaces(set->v[set->n - 1]->ix, id);
-			if (!*found)
-				archive_close(set->v[--set->n]);
+		if (!replacing && memcmp(got, id, ARCHIVE_ID_LEN) == 0)
+			ar = archive_open_point(set->repo, p, &m, err);
+		else if (replacing && (ar = archive_open_point(set->repo, p, &m, &ignored)) != NULL && !index_replaces(ar->ix, id)) {
+			archive_close(ar);
+			ar = NULL;
 		}
 	}
 	manifest_free(&m);
-	return (rc);
+	return (ar);
 }
 
-static int
-try_points(struct archive_set *set, const struct points *ps, const uint8_t *id, bool replacing, bool *found, struct err *err)
+static struct archive_reader *
+try_points(struct archive_set *set, const struct points *ps, const uint8_t *id, bool replacing, struct err *err)
 {
-	for (size_t i = ps->n; i-- > 0 && !*found;)
-		if (try_point(set, &ps->v[i], id, replacing, found, err) == -1)
-			return (-1);
-	return (0);
+	struct archive_reader *ar = NULL;
+
+	for (size_t i = ps->n; i-- > 0 && ar == NULL && err->text[0] == '\0';)
+		ar = try_point(set, &ps->v[i], id, replacing, err);
+	return (ar);
 }
 
-static int
+/* The points of the machine first, then all; an archive that only stands for the one with ${id} last. */
+static struct archive_reader *
 open_archive(struct archive_set *set, const uint8_t *id, struct err *err)
 {
 	struct points own = POINTS_INIT, all = POINTS_INIT;
+	struct archive_reader *ar = NULL;
 	char text[UUID_LEN];
-	bool found = false;
-	int rc = -1;
 
+	*err = (struct err)ERR_INIT;
 	uuid_text(id, text);
-	if (set->repo == NULL)
-		return (err_set(err, 0, "the data is in another archive (%s): restore from the repository, not from this archive alone", text));
-	if (repo_points(set->repo, set->folder, &own, err) == -1 || try_points(set, &own, id, false, &found, err) == -1)
-		goto out;
-	if (!found && (repo_all_points(set->repo, &all, err) == -1 || try_points(set, &all, id, false, &found, err) == -1 ||
-	    try_points(set, &all, id, true, &found, err) == -1))
-		goto out;
-	rc = found ? 0 : err_set(err, 0, "the archive %s, which holds part of this restore point, is not in the repository", text);
-out:
+	if (set->repo == NULL) {
+		err_set(err, 0, "the data is in another archive (%s): restore from the repository, not from this archive alone", text);
+		return (NULL);
+	}
+	if (repo_points(set->repo, set->folder, &own, err) == 0)
+		ar = try_points(set, &own, id, false, err);
+	if (ar == NULL && err->text[0] == '\0' && repo_all_points(set->repo, &all, err) == 0 &&
+	    (ar = try_points(set, &all, id, false, err)) == NULL)
+		ar = try_points(set, &all, id, true, err);
+	if (ar == NULL && err->text[0] == '\0')
+		err_set(err, 0, "the archive %s, which holds part of this restore point, is not in the repository", text);
 	points_free(&own);
 	points_free(&all);
-	return (rc);
+	return (ar);
 }
 
 struct archive_reader *
@@ -135,9 +137,10 @@ archive_set_find(struct archive_set *set, const struct index_source *s, uint32_t
 
 	if (ar != NULL)
 		return (ar);
-	if (open_archive(set, s->archive, err) == -1)
+	if ((ar = open_archive(set, s->archive, err)) == NULL || add(set, ar, err) == -1)
 		return (NULL);
-	if ((ar = find_open(set, s, source)) == NULL)
-		err_set(err, 0, "%s holds no blocks of disk %u, which this restore point needs", set->v[set->n - 1]->name, s->disk);
-	return (ar);
+	if ((*source = index_source_find(ar->ix, s)) != UINT32_MAX)
+		return (ar);
+	err_set(err, 0, "%s holds no blocks of disk %u, which this restore point needs", ar->name, s->disk);
+	return (NULL);
 }

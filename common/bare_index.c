@@ -174,7 +174,7 @@ out:
 int
 bare_check(struct store_file *data, const struct index_reader *ix, struct err *err)
 {
-	struct trailer t;
+	struct trailer t = { .codec = NULL };
 
 	if (find_trailer(data, &t, err) == -1)
 		return (-1);

@@ -43,7 +43,7 @@ doc_size(const json_t *o, const char *key, uint64_t *out, struct err *err)
 int
 doc_format_is(const json_t *o, const char *what, struct err *err)
 {
-	uint64_t format;
+	uint64_t format = 0;
 
 	if (doc_size(o, "format", &format, err) == -1)
 		return (err_wrap(err, "%s", what));

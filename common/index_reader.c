@@ -231,7 +231,7 @@ int
 index_frame_of(const struct index_reader *ix, uint32_t source, uint64_t block, uint64_t *out, struct err *err)
 {
 	uint64_t lo = ix->spans[source].first, hi = ix->spans[source].end, mid, at;
-	struct index_frame f;
+	struct index_frame f = { .source = NO_SOURCE };
 
 	/* The frame is in [lo, hi), and lo is one of the source that does not begin after the block. */
 	while (hi - lo > 1) {

@@ -134,7 +134,7 @@ index_writer_frame(struct index_writer *iw, struct index_frame *f, const struct 
 	le32_put(r + 28, f->raw);
 	le32_put(r + 32, f->blocks);
 	le32_put(r + 36, f->source);
-	for (uint32_t i = 0; i < f->blocks; i++)
+	for (uint32_t i = 0; d != NULL && i < f->blocks; i++)
 		if (add_block(d, &blocks[i], err) == -1 || add_view(d, &blocks[i], f->source, err) == -1)
 			return (-1);
 	return (spool_add(iw->frames, r, err));

@@ -345,6 +345,7 @@ def load_frames(ix, data):
     ix.frames = [Frame(*r) for r in rows(ix, data, 4)]
     at = tar_at = 0
     done = dict.fromkeys(ix.blocks, 0)
+    last = None
     for n, f in enumerate(ix.frames):
         what = f'frame {n} at {f.at}:'
         need(f.at == at and f.tar_at == tar_at, what, 'does not begin where the one before ends')
@@ -353,10 +354,13 @@ def load_frames(ix, data):
         at, tar_at = at + f.stored, tar_at + f.raw
         if f.source == NONE32:
             need(f.blocks == 0, what, 'meta frame with blocks')
+            need(f.raw <= 4194304, what, 'raw length', f.raw)
             continue
         need(f.source in ix.blocks, what, 'source', f.source)
         blocks = ix.blocks[f.source]
         need(f.blocks > 0 and f.first + f.blocks <= len(blocks), what, 'blocks out of range')
+        need(f.source == last or not done[f.source], what, 'source', f.source, 'came before another')
+        last = f.source
         need(f.first == done[f.source], what, 'first block', f.first, 'not', done[f.source])
         done[f.source] += f.blocks
         need(f.raw == sum(b.length for b in blocks[f.first:f.first + f.blocks]), what, 'raw length', f.raw)
