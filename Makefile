@@ -12,6 +12,8 @@ LIBS_COMMON := libarchive liblzma libzstd libconfig jansson libxxhash libcrypto
 # Asked for only when something is compiled, so that `make deps` runs on a machine that has none of them.
 PKG_CFLAGS   = $(shell pkg-config --cflags $(LIBS_COMMON))
 PKG_LIBS     = $(shell pkg-config --libs $(LIBS_COMMON)) -lbz2
+# virt-restore alone speaks NBD (and is never linked to libvirt).
+RESTORE_LIBS = $(shell pkg-config --libs libnbd)
 
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wformat=2 -Wvla
 HARDEN   := -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
@@ -29,6 +31,7 @@ REPLAY   := $(patsubst %.c,$(BUILD)/%.replay,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZERS  := $(patsubst %.c,$(BUILD)/%.fuzzer,$(wildcard tests/fuzz/fuzz_*.c))
 SCENARIOS := $(sort $(wildcard tests/scenario/*.t tests/tools/*.t tests/oracle_selftest/*.t))
 PROGRAMS := $(BUILD)/bin/virt-backupd $(BUILD)/bin/virt-restore
+MANUALS  := $(notdir $(wildcard packaging/man/*.[1-8]))
 
 .PHONY: all help deps deps-build deps-test demo check test-programs check-asan check-tsan check-valgrind lint fuzz install uninstall dist clean
 .DELETE_ON_ERROR:
@@ -83,9 +86,11 @@ install: all
 	install -D -m 755 $(BUILD)/bin/virt-backupd $(DESTDIR)$(PREFIX)/sbin/virt-backupd
 	install -D -m 755 $(BUILD)/bin/virt-restore $(DESTDIR)$(PREFIX)/bin/virt-restore
 	install -D -m 644 conf/backupd.conf.example $(DESTDIR)$(PREFIX)/share/doc/openvirt-backup/backupd.conf.example
+	for m in $(MANUALS); do install -D -m 644 packaging/man/$$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$m || exit 1; done
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/sbin/virt-backupd $(DESTDIR)$(PREFIX)/bin/virt-restore
 	rm -rf $(DESTDIR)$(PREFIX)/share/doc/openvirt-backup
+	for m in $(MANUALS); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$m || exit 1; done
 
 #: make dist            a source archive of what is committed
 dist:
@@ -97,9 +102,10 @@ clean:
 
 $(BUILD)/bin/virt-backupd: $(BACKUPD) $(BUILD)/libcommon.a
 $(BUILD)/bin/virt-restore: $(RESTORE) $(BUILD)/libcommon.a
+$(BUILD)/bin/virt-restore: PROGRAM_LIBS = $(RESTORE_LIBS)
 $(PROGRAMS):
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) $(PROGRAM_LIBS)
 
 $(BUILD)/libcommon.a: $(COMMON)
 	rm -f $@ && $(AR) rcs $@ $^

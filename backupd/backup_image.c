@@ -33,10 +33,8 @@ begin_archive(struct run *r, struct err *err)
 		return (err_set(err, 0, "job %s: there is no codec number %d", r->b->job->name, (int)c->codec));
 	r->info.level = c->level;
 	r->info.time = time(NULL);
-	if (io_random(r->info.archive, sizeof(r->info.archive), err) == -1 || io_random(r->info.secret, sizeof(r->info.secret), err) == -1)
+	if (uuid_random(r->info.archive, err) == -1 || io_random(r->info.secret, sizeof(r->info.secret), err) == -1)
 		return (-1);
-	r->info.archive[6] = (uint8_t)((r->info.archive[6] & 0x0f) | 0x40);	/* RFC 4122: version 4 */
-	r->info.archive[8] = (uint8_t)((r->info.archive[8] & 0x3f) | 0x80);
 	snprintf(r->file, sizeof(r->file), "disks%s", r->info.codec->suffix);
 	if ((r->pw = point_begin(r->b->repo, r->b->lock, r->b->file->vm, (time_t)r->info.time, err)) == NULL ||
 	    (r->archive = point_create(r->pw, r->file, err)) == NULL || (r->index = point_create(r->pw, INDEX_MEMBER, err)) == NULL ||

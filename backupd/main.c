@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "conf.h"
 #include "human.h"
@@ -54,12 +55,21 @@ failed(struct err *err)
 	return (EXIT_FAILED);
 }
 
-/* The first signal asks for a clean end, the second one ends at once: what is unfinished is swept by the next run. */
+/* The first signal asks for a clean end, the second one ends at once, and says what it leaves.  Only async-signal-safe calls. */
 static void
 on_signal(int sig)
 {
-	interrupted = 1;
+	static const char text[] = "\nvirt-backupd: stopped at once: the unfinished restore point (a folder that ends in .partial) is left, and removed "
+	    "by the next run; finished ones are not touched\n";
+
+	if (!interrupted) {
+		interrupted = 1;
+		return;
+	}
+	if (write(STDERR_FILENO, text, sizeof(text) - 1) == -1)
+		_exit(EXIT_FAILED);
 	signal(sig, SIG_DFL);
+	raise(sig);
 }
 
 static void

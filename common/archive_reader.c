@@ -1,9 +1,11 @@
 #include "archive_reader.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "archive_scan.h"
 #include "bare_index.h"
 
 static struct archive_reader *
@@ -23,37 +25,129 @@ reader_new(const char *a, const char *b, const char *c, struct err *err)
 }
 
 static int
-check_same(const struct archive_reader *ar, const struct manifest *m, struct err *err)
+add_note(struct archive_reader *ar, const char *what, const char *instead, struct err *err)
 {
+	struct buf b = BUF_INIT;
+
+	if (buf_addf(&b, err, "%s%s%s: %s", ar->note != NULL ? ar->note : "", ar->note != NULL ? "; " : "", what, instead) == -1)
+		return (-1);
+	free(ar->note);
+	ar->note = b.ptr;
+	return (0);
+}
+
+/* The index inside the archive, or else one made of its headers and maps.  ${why} says what is wrong with index.bin. */
+static int
+open_inner(struct archive_reader *ar, const char *why, struct err *err)
+{
+	struct err inner = ERR_INIT;
+	struct buf ended = BUF_INIT;
+	struct store_file *f;
+	int rc = -1;
+
+	if ((f = bare_index(ar->data, &inner)) != NULL && (ar->ix = index_open(f, &inner)) != NULL) {
+		if (bare_check(ar->data, ar->ix, &inner) == 0)
+			return (why == NULL ? 0 : add_note(ar, why, "the index inside the archive is used", err));
+		index_close(ar->ix);
+	}
+	if (why != NULL && add_note(ar, why, "the index inside the archive is looked for", err) == -1)
+		return (-1);
+	if ((ar->ix = archive_scan(ar->data, &ended, err)) == NULL)
+		err_wrap(err, "%s", inner.text);
+	else if (add_note(ar, inner.text, "its headers and maps are used, without digests: only what the codec itself checks is checked", err) == 0)
+		rc = ended.len > 0 ? add_note(ar, "it is good up to where it is damaged", ended.ptr, err) : 0;
+	buf_free(&ended);
+	return (rc);
+}
+
+/* Why index.bin cannot be used: -1 and ${err} says so. */
+static int
+open_index_bin(struct archive_reader *ar, struct repo *r, const struct point *p, const struct manifest *m, struct err *err)
+{
+	struct store_file *f = repo_file(r, p, INDEX_MEMBER, err);
+	struct err tail = ERR_INIT;
 	char id[UUID_LEN];
 
+	if (f == NULL)
+		return (-1);
+	if ((ar->ix = index_open(f, err)) == NULL)
+		return (err_wrap(err, "%s/%s/%s/" INDEX_MEMBER, r->st->url, p->folder, p->name));
+	if (bare_check(ar->data, ar->ix, &tail) == 0)
+		return (0);
+	/* With its end lost, only the manifest can tell whether the archive belongs to the index. */
 	uuid_text(index_info(ar->ix)->archive, id);
-	if (strcmp(id, m->archive.id) != 0)
-		return (err_set(err, 0, "%s: index.bin belongs to the archive %s, the manifest to %s: one of them was swapped", ar->name, id,
-		    m->archive.id));
-	if (ar->data->size != m->archive.size)
-		return (err_set(err, 0, "%s has %llu bytes, but its manifest says %llu: it was cut off or changed", ar->name,
-		    (unsigned long long)ar->data->size, (unsigned long long)m->archive.size));
+	if (m != NULL && strcmp(id, m->archive.id) == 0)
+		return (add_note(ar, tail.text, "index.bin is used", err));
+	index_close(ar->ix);
+	ar->ix = NULL;
+	return (err_set(err, 0, "%s/%s/%s/" INDEX_MEMBER " is not the index of this archive", r->st->url, p->folder, p->name));
+}
+
+static int
+check_manifest(struct archive_reader *ar, const struct manifest *m, struct err *err)
+{
+	char id[UUID_LEN], text[160];
+
+	uuid_text(index_info(ar->ix)->archive, id);
+	if (ar->note == NULL && strcmp(id, m->archive.id) != 0)
+		return (add_note(ar, "the manifest belongs to another archive", "the archive's own index is used", err));
+	if (ar->data->size != m->archive.size) {
+		snprintf(text, sizeof(text), "the archive has %llu bytes, the manifest says %llu", (unsigned long long)ar->data->size,
+		    (unsigned long long)m->archive.size);
+		return (add_note(ar, text, "it was cut off or changed", err));
+	}
 	return (0);
+}
+
+struct find_archive {
+	char	name[32];
+};
+
+static int
+is_archive(void *arg, const char *name, struct err *err)
+{
+	struct find_archive *f = arg;
+
+	(void)err;
+	if (strncmp(name, "disks.tar", 9) == 0 && strlen(name) < sizeof(f->name) && codec_by_suffix(name) != NULL)
+		memcpy(f->name, name, strlen(name) + 1);
+	return (0);
+}
+
+/* Without a manifest, the archive is known by its name. */
+static int
+archive_name(struct repo *r, const struct point *p, const struct manifest *m, struct find_archive *f, struct err *err)
+{
+	char path[2 * NAMING_MAX];
+
+	memset(f, 0, sizeof(*f));
+	if (m != NULL) {
+		snprintf(f->name, sizeof(f->name), "%s", m->archive.file);
+		return (0);
+	}
+	snprintf(path, sizeof(path), "%.255s/%.200s", p->folder, p->name);
+	if (store_list(r->st, path, is_archive, f, err) == -1)
+		return (-1);
+	return (f->name[0] != '\0' ? 0 : err_set(err, ENOENT, "%s/%s holds no archive", r->st->url, path));
 }
 
 struct archive_reader *
 archive_open_point(struct repo *r, const struct point *p, const struct manifest *m, struct err *err)
 {
-	struct archive_reader *ar = reader_new(p->folder, p->name, m->archive.file, err);
-	struct store_file *f;
+	struct archive_reader *ar;
+	struct find_archive f;
+	struct err why = ERR_INIT;
 
-	if (ar == NULL)
+	if (archive_name(r, p, m, &f, err) == -1 || (ar = reader_new(p->folder, p->name, f.name, err)) == NULL)
 		return (NULL);
-	if ((ar->data = repo_file(r, p, m->archive.file, err)) == NULL || (f = repo_file(r, p, INDEX_MEMBER, err)) == NULL)
+	if ((ar->data = repo_file(r, p, f.name, err)) == NULL)
 		goto fail;
-	if ((ar->ix = index_open(f, err)) == NULL) {
-		err_wrap(err, "%s/%s/%s/" INDEX_MEMBER, r->st->url, p->folder, p->name);
+	if (open_index_bin(ar, r, p, m, &why) == -1 && open_inner(ar, why.text, err) == -1) {
+		err_wrap(err, "%s", ar->name);
 		goto fail;
 	}
-	if (check_same(ar, m, err) == -1)
-		goto fail;
-	return (ar);
+	if (m == NULL || check_manifest(ar, m, err) == 0)
+		return (ar);
 fail:
 	archive_close(ar);
 	return (NULL);
@@ -63,17 +157,14 @@ struct archive_reader *
 archive_open_bare(const char *path, struct err *err)
 {
 	struct archive_reader *ar = reader_new(path, NULL, NULL, err);
-	struct store_file *f;
 
 	if (ar == NULL)
 		return (NULL);
 	if ((ar->data = store_dir_open_file(path, err)) == NULL)
 		goto fail;
-	if ((f = bare_index(ar->data, err)) == NULL || (ar->ix = index_open(f, err)) == NULL || bare_check(ar->data, ar->ix, err) == -1) {
-		err_wrap(err, "%s", path);
-		goto fail;
-	}
-	return (ar);
+	if (open_inner(ar, NULL, err) == 0)
+		return (ar);
+	err_wrap(err, "%s", path);
 fail:
 	archive_close(ar);
 	return (NULL);
@@ -87,5 +178,6 @@ archive_close(struct archive_reader *ar)
 	store_file_close(ar->data);
 	index_close(ar->ix);
 	free(ar->name);
+	free(ar->note);
 	free(ar);
 }

@@ -10,14 +10,20 @@
 
 struct archive_reader {
 	char			*name;		/* for messages */
+	char			*note;		/* NULL, or what of it was lost, and what was used instead */
 	struct store_file	*data;
 	struct index_reader	*ix;
 };
 
-/** archive_open_point(r, p, m, err): The archive of the point ${p} with the manifest ${m}, by its index.bin.  Fails: NULL. */
+/**
+ * archive_open_point(r, p, m, err):
+ * The archive of the point ${p} with the manifest ${m}, or NULL when that is lost.  Its index is index.bin; when that is lost, damaged or
+ * another archive's, the index inside the archive; when that is lost too, what the archive's headers and maps say.  The reader's note tells.
+ * Fails: NULL.
+ */
 struct archive_reader *archive_open_point(struct repo *r, const struct point *p, const struct manifest *m, struct err *err);
 
-/** archive_open_bare(path, err): The archive file ${path}, by the index inside it.  Fails: NULL. */
+/** archive_open_bare(path, err): The archive file ${path}, by the index inside it, or else by its headers and maps.  Fails: NULL. */
 struct archive_reader *archive_open_bare(const char *path, struct err *err);
 
 void archive_close(struct archive_reader *ar);

@@ -68,9 +68,15 @@ add(struct archive_set *set, struct archive_reader *ar, struct err *err)
 	return (0);
 }
 
+static bool
+stands_for(const struct archive_reader *ar, const uint8_t *id, bool replacing)
+{
+	return (replacing ? index_replaces(ar->ix, id) : memcmp(index_info(ar->ix)->archive, id, ARCHIVE_ID_LEN) == 0);
+}
+
 /*
- * Open the point's archive when it is the one with ${id}, or, when ${replacing}, stands for it.  A point whose manifest cannot be read
- * is passed over: another may be the one.  Returns NULL with err->text empty when it is not the one.
+ * Open the point's archive when it is the one with ${id}, or, when ${replacing}, stands for it.  A point whose
+ * manifest is lost is asked for its index instead.  Returns NULL with err->text empty when it is not the one.
  */
 static struct archive_reader *
 try_point(struct archive_set *set, const struct point *p, const uint8_t *id, bool replacing, struct err *err)
@@ -80,12 +86,18 @@ try_point(struct archive_set *set, const struct point *p, const uint8_t *id, boo
 	uint8_t got[ARCHIVE_ID_LEN];
 	struct archive_reader *ar = NULL;
 
-	if (repo_manifest_any(set->repo, p, &m, &ignored) == -1)
-		return (NULL);
+	if (repo_manifest_any(set->repo, p, &m, &ignored) == -1) {
+		/* The archive itself knows which it is. */
+		if ((ar = archive_open_point(set->repo, p, NULL, &ignored)) != NULL && !stands_for(ar, id, replacing)) {
+			archive_close(ar);
+			ar = NULL;
+		}
+		return (ar);
+	}
 	if (uuid_parse(m.archive.id, got) == 0) {
 		if (!replacing && memcmp(got, id, ARCHIVE_ID_LEN) == 0)
 			ar = archive_open_point(set->repo, p, &m, err);
-		else if (replacing && (ar = archive_open_point(set->repo, p, &m, &ignored)) != NULL && !index_replaces(ar->ix, id)) {
+		else if (replacing && (ar = archive_open_point(set->repo, p, &m, &ignored)) != NULL && !stands_for(ar, id, true)) {
 			archive_close(ar);
 			ar = NULL;
 		}

@@ -336,7 +336,7 @@ struct index_sink {
 	struct archive_writer	*aw;
 	struct store_file	*file;
 	struct sha256		*sha;
-	uint64_t		 length;
+	uint64_t		 length, emitted;
 };
 
 static int
@@ -344,9 +344,10 @@ emit_index(void *arg, const void *p, size_t n, struct err *err)
 {
 	struct index_sink *s = arg;
 
-	if (s->file->size + n == s->length)
+	s->emitted += n;
+	if (s->emitted == s->length)
 		flush(s->aw);
-	if (sha256_add(s->sha, p, n, err) == -1 || store_append(s->file, p, n, err) == -1)
+	if (sha256_add(s->sha, p, n, err) == -1 || (s->file != NULL && store_append(s->file, p, n, err) == -1))
 		return (-1);
 	return (add_meta(s->aw, p, n, err));
 }
@@ -355,7 +356,7 @@ emit_index(void *arg, const void *p, size_t n, struct err *err)
 static int
 write_index(struct archive_writer *aw, struct store_file *file, struct sha256 *sha, struct err *err)
 {
-	struct index_sink sink = { aw, file, sha, 0 };
+	struct index_sink sink = { .aw = aw, .file = file, .sha = sha };
 	struct buf header = BUF_INIT;
 	struct index_place place;
 	int rc = -1;

@@ -53,7 +53,7 @@ uint8_t *archive_writer_reserve(struct archive_writer *aw, uint64_t offset, uint
 /** archive_writer_disk_end(aw, written, err): The disk is complete; waits for its last frame. */
 int archive_writer_disk_end(struct archive_writer *aw, struct archive_disk_written *written, struct err *err);
 
-/** archive_writer_finish(aw, index, written, err): Write the index, to ${index} and as the last member, and end the archive. */
+/** archive_writer_finish(aw, index, written, err): Write the index, to ${index} (unless NULL) and as the last member, and end the archive. */
 int archive_writer_finish(struct archive_writer *aw, struct store_file *index, struct archive_written *written, struct err *err);
 
 /** archive_writer_stored(aw): Bytes written to the archive so far.  Threads: any. */

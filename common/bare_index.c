@@ -50,16 +50,18 @@ try_tail(const struct codec *codec, void *dec, const uint8_t *p, size_t n, uint6
 	    len >= INDEX_TRAILER_LEN && parse_trailer(raw, codec, size, out));
 }
 
-/* What the archive is compressed with shows in its first bytes; one that is not compressed begins with a tar header. */
-static const struct codec *
-detect_codec(const uint8_t *p, size_t n)
+/* One that is not compressed begins with a tar header. */
+const struct codec *
+bare_codec(struct store_file *data, struct err *err)
 {
-	for (uint32_t id = 1; id <= 3; id++) {
-		const struct codec *c = codec_by_id(id);
+	uint8_t head[16] = { 0 };
+	const struct codec *c;
 
-		if (c != NULL && c->may_begin(p, n))
+	if (store_file_read(data, head, data->size < sizeof(head) ? (size_t)data->size : sizeof(head), 0, err) == -1)
+		return (NULL);
+	for (uint32_t id = 1; id <= 3; id++)
+		if ((c = codec_by_id(id)) != NULL && c->may_begin(head, sizeof(head)))
 			return (c);
-	}
 	return (&codec_none);
 }
 
@@ -67,17 +69,15 @@ static int
 find_trailer(struct store_file *data, struct trailer *out, struct err *err)
 {
 	size_t n = data->size < TAIL_LOOK ? (size_t)data->size : TAIL_LOOK, at;
-	uint8_t head[16] = { 0 }, *buf = malloc(n + 1);
+	uint8_t *buf = malloc(n + 1);
 	const struct codec *codec;
 	void *dec = NULL;
 	int rc = -1;
 
 	if (buf == NULL)
 		return (err_nomem(err));
-	if (store_file_read(data, head, n < sizeof(head) ? n : sizeof(head), 0, err) == -1 ||
-	    store_file_read(data, buf, n, data->size - n, err) == -1)
+	if (store_file_read(data, buf, n, data->size - n, err) == -1 || (codec = bare_codec(data, err)) == NULL)
 		goto out;
-	codec = detect_codec(head, sizeof(head));
 	if ((dec = codec->decoder_new(err)) == NULL)
 		goto out;
 	for (at = n; at-- > 0 && rc == -1;)

@@ -12,6 +12,9 @@
  */
 struct store_file *bare_index(struct store_file *data, struct err *err);
 
+/** bare_codec(data, err): What the archive is compressed with, by its first bytes.  Fails: NULL, when it cannot be read. */
+const struct codec *bare_codec(struct store_file *data, struct err *err);
+
 /** bare_check(data, ix, err): Whether the index that was found is the one which the trailer of ${data} names.  Fails: -1. */
 int bare_check(struct store_file *data, const struct index_reader *ix, struct err *err);
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "extent.h"
+#include "frame_reader.h"
 #include "pipeline.h"
 
 #define WORKERS_MAX	32u
@@ -57,40 +58,17 @@ struct extract {
 	pthread_mutex_t			 damage_lock;	/* one call of ops->damage at a time */
 };
 
-/* What one thread needs: a decoder for each codec it has met, one frame's bytes and its blocks. */
-struct worker {
-	const struct codec	*codec;		/* of dec; NULL: none yet */
-	void			*dec;
-	uint8_t			*out;
-	struct index_block	*blocks;
-};
-
 static void
 worker_free(void *p)
 {
-	struct worker *w = p;
-
-	if (w->dec != NULL)
-		w->codec->decoder_free(w->dec);
-	free(w->out);
-	free(w->blocks);
-	free(w);
+	frame_reader_free(p);
 }
 
 static void *
 worker_new(void *ctx, struct err *err)
 {
-	struct worker *w = calloc(1, sizeof(*w));
-
 	(void)ctx;
-	if (w == NULL || (w->out = malloc(FRAME_RAW_MAX)) == NULL ||
-	    (w->blocks = calloc(FRAME_RAW_MAX / SECTOR + 1, sizeof(*w->blocks))) == NULL) {
-		if (w != NULL)
-			worker_free(w);
-		err_nomem(err);
-		return (NULL);
-	}
-	return (w);
+	return (frame_reader_new(err));
 }
 
 static int
@@ -118,53 +96,6 @@ damage_all(struct extract *x, const struct task *t, const char *disk, const char
 }
 
 static int
-decode(struct worker *w, const struct job *j, struct err *err)
-{
-	const struct codec *codec = index_info(j->task.ar->ix)->codec;
-	const struct index_frame *f = &j->task.frame;
-	size_t used, len;
-
-	if (w->codec != codec) {
-		if (w->dec != NULL)
-			w->codec->decoder_free(w->dec);
-		w->codec = codec;
-		if ((w->dec = codec->decoder_new(err)) == NULL)
-			return (-1);
-	}
-	if (codec->decode(w->dec, j->in, f->stored, &used, w->out, f->raw, &len, err) == -1)
-		return (-1);
-	if (used != f->stored || len != f->raw)
-		return (err_set(err, 0, "it gives %zu bytes where the index says %u", len, f->raw));
-	return (0);
-}
-
-/* The frame's blocks, which must fill it. */
-static int
-load_blocks(struct worker *w, const struct task *t, struct err *err)
-{
-	uint64_t sum = 0;
-
-	if (t->frame.blocks > FRAME_RAW_MAX / SECTOR + 1)
-		return (err_set(err, 0, "the index gives it too many blocks"));
-	if (index_blocks(t->ar->ix, t->source, t->frame.first_block, t->frame.blocks, w->blocks, err) == -1)
-		return (-1);
-	for (uint32_t i = 0; i < t->frame.blocks; i++)
-		sum += w->blocks[i].length;
-	if (sum != t->frame.raw)
-		return (err_set(err, 0, "its blocks do not add up to its length in the index"));
-	return (0);
-}
-
-static bool
-block_is_good(const struct task *t, const struct index_block *b, const uint8_t *p)
-{
-	uint8_t digest[DIGEST_LEN];
-
-	digest_block(index_info(t->ar->ix)->secret, p, b->length, digest);
-	return (memcmp(digest, b->digest, DIGEST_LEN) == 0 && (b->flags & BLOCK_ZERO) == (bytes_are_zero(p, b->length) ? BLOCK_ZERO : 0));
-}
-
-static int
 give(struct extract *x, uint64_t offset, const uint8_t *p, uint64_t n, struct err *err)
 {
 	return (n > 0 && x->ops->data != NULL ? x->ops->data(x->arg, offset, p, (size_t)n, err) : 0);
@@ -181,7 +112,7 @@ struct walk {
  * because they are together on the disk.
  */
 static int
-give_range(struct extract *x, const struct worker *w, const struct job *j, const struct range *r, struct walk *k, struct err *err)
+give_range(struct extract *x, const struct frame_reader *fr, const struct job *j, const struct range *r, struct walk *k, struct err *err)
 {
 	const struct task *t = &j->task;
 	const struct index_block *b;
@@ -189,16 +120,16 @@ give_range(struct extract *x, const struct worker *w, const struct job *j, const
 	const uint8_t *run_p = NULL;
 
 	for (; k->i < t->frame.blocks && at < end; k->at += b->length, k->i++) {
-		b = &w->blocks[k->i];
+		b = &fr->blocks[k->i];
 		if (b->offset + b->length <= at)
 			continue;
 		if (b->offset > at)
 			break;
 		upto = b->offset + b->length < end ? b->offset + b->length : end;
-		if (block_is_good(t, b, w->out + k->at)) {
+		if (frame_reader_block_is_good(fr, k->i, k->at)) {
 			if (run_p == NULL) {
 				run = at;
-				run_p = w->out + k->at + (at - b->offset);
+				run_p = fr->raw + k->at + (at - b->offset);
 			}
 		} else {
 			if (run_p != NULL && give(x, run, run_p, at - run, err) == -1)
@@ -223,7 +154,7 @@ static int
 work(void *ctx, void *worker, void *job, struct err *err)
 {
 	struct extract *x = ctx;
-	struct worker *w = worker;
+	struct frame_reader *fr = worker;
 	struct job *j = job;
 	struct walk k = { 0, 0 };
 	struct err why = ERR_INIT;
@@ -231,12 +162,12 @@ work(void *ctx, void *worker, void *job, struct err *err)
 
 	for (size_t i = 0; i < j->task.nranges; i++)
 		bytes += j->task.ranges[i].length;
-	if (decode(w, j, &why) == -1 || load_blocks(w, &j->task, &why) == -1) {
+	if (frame_reader_decode(fr, j->task.ar, j->task.source, &j->task.frame, j->in, &why) == -1) {
 		if (damage_all(x, &j->task, j->disk, why.text, err) == -1)
 			return (-1);
 	} else
 		for (size_t i = 0; i < j->task.nranges; i++)
-			if (give_range(x, w, j, &j->task.ranges[i], &k, err) == -1)
+			if (give_range(x, fr, j, &j->task.ranges[i], &k, err) == -1)
 				return (-1);
 	atomic_fetch_add(&x->done, bytes);
 	return (0);

@@ -9,6 +9,7 @@ struct frame_stream {
 	uint64_t		 offset;	/* of the next frame */
 	uint8_t			*in, *out;
 	size_t			 in_max;
+	size_t			 limit;		/* of a frame that nothing marks */
 };
 
 struct frame_stream *
@@ -23,6 +24,7 @@ frame_stream_new(struct store_file *f, const struct codec *codec, uint64_t offse
 	fs->f = f;
 	fs->codec = codec;
 	fs->offset = offset;
+	fs->limit = FRAME_RAW_MAX;
 	fs->in_max = codec->bound(FRAME_RAW_MAX);
 	if ((fs->in = malloc(fs->in_max)) == NULL || (fs->out = malloc(FRAME_RAW_MAX)) == NULL) {
 		err_nomem(err);
@@ -44,8 +46,8 @@ frame_stream_next(struct frame_stream *fs, const uint8_t **raw, size_t *len, str
 	if (fs->offset >= fs->f->size)
 		return (0);
 	n = fs->f->size - fs->offset < fs->in_max ? (size_t)(fs->f->size - fs->offset) : fs->in_max;
-	if (n > FRAME_RAW_MAX && fs->codec == &codec_none)
-		n = FRAME_RAW_MAX;
+	if (n > fs->limit && fs->codec == &codec_none)
+		n = fs->limit;
 	if (store_file_read(fs->f, fs->in, n, fs->offset, err) == -1)
 		return (-1);
 	if (fs->codec->decode(fs->dec, fs->in, n, &used, fs->out, FRAME_RAW_MAX, len, err) == -1)
@@ -55,6 +57,18 @@ frame_stream_next(struct frame_stream *fs, const uint8_t **raw, size_t *len, str
 	fs->offset += used;
 	*raw = fs->out;
 	return (1);
+}
+
+uint64_t
+frame_stream_offset(const struct frame_stream *fs)
+{
+	return (fs->offset);
+}
+
+void
+frame_stream_limit(struct frame_stream *fs, size_t n)
+{
+	fs->limit = n;
 }
 
 void

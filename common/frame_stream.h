@@ -25,6 +25,12 @@ struct frame_stream *frame_stream_new(struct store_file *f, const struct codec *
  */
 int frame_stream_next(struct frame_stream *fs, const uint8_t **raw, size_t *len, struct err *err);
 
+/** frame_stream_offset(fs): Where the next frame begins. */
+uint64_t frame_stream_offset(const struct frame_stream *fs);
+
+/** frame_stream_limit(fs, n): Without compression nothing marks a frame: take the next ${n} bytes for one.  ${n} is at most FRAME_RAW_MAX. */
+void frame_stream_limit(struct frame_stream *fs, size_t n);
+
 void frame_stream_free(struct frame_stream *fs);
 
 #endif

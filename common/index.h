@@ -111,6 +111,9 @@ int index_writer_disk(struct index_writer *iw, const struct index_disk *disk, st
  */
 int index_writer_frame(struct index_writer *iw, struct index_frame *frame, const struct index_block *blocks, struct err *err);
 
+/** index_writer_lost(iw, disk, offset, length, err): Note data of a disk, after all of its blocks, that no block holds.  Fails: -1. */
+int index_writer_lost(struct index_writer *iw, uint32_t disk, uint64_t offset, uint64_t length, struct err *err);
+
 /** index_writer_length(iw): How long the index will be, bytes. */
 uint64_t index_writer_length(const struct index_writer *iw);
 

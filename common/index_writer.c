@@ -108,6 +108,17 @@ add_view(struct disk *d, const struct index_block *b, uint32_t source, struct er
 	return (0);
 }
 
+int
+index_writer_lost(struct index_writer *iw, uint32_t disk, uint64_t offset, uint64_t length, struct err *err)
+{
+	struct disk *d = &iw->disks[disk];
+
+	if (push_view(d, err) == -1)
+		return (-1);
+	d->last = (struct index_view){ offset, length, disk, VIEW_DATA };
+	return (0);
+}
+
 static int
 add_block(struct disk *d, const struct index_block *b, struct err *err)
 {

@@ -5,7 +5,18 @@
 #include <string.h>
 
 #include "document.h"
+#include "io.h"
 #include "naming.h"
+
+int
+uuid_random(uint8_t id[16], struct err *err)
+{
+	if (io_random(id, 16, err) == -1)
+		return (-1);
+	id[6] = (uint8_t)((id[6] & 0x0f) | 0x40);
+	id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
+	return (0);
+}
 
 void
 uuid_text(const uint8_t id[16], char out[UUID_LEN])

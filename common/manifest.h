@@ -57,6 +57,9 @@ int manifest_decode(struct manifest *m, const char *text, size_t len, struct err
 /** manifest_free(m): Free what manifest_decode() made; harmless on an empty one. */
 void manifest_free(struct manifest *m);
 
+/** uuid_random(id, err): 16 random bytes that are a UUID of version 4 (RFC 4122).  Fails: -1. */
+int uuid_random(uint8_t id[16], struct err *err);
+
 /** uuid_text(id, out): 16 bytes as a UUID.  uuid_parse(text, id): The reverse; -1 when it is none. */
 void uuid_text(const uint8_t id[16], char out[UUID_LEN]);
 int uuid_parse(const char *text, uint8_t id[16]);

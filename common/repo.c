@@ -31,9 +31,14 @@ read_repository_json(struct repo *r, struct err *err)
 	json_t *o = NULL;
 	int rc = -1;
 
-	if (store_read_small(r->st, REPOSITORY_NAME, REPOSITORY_MAX, &text, err) == -1 ||
-	    (o = doc_parse(text.ptr, text.len, REPOSITORY_NAME, err)) == NULL || doc_format_is(o, REPOSITORY_NAME, err) == -1 ||
-	    doc_text(o, "id", &id, err) == -1)
+	if (store_read_small(r->st, REPOSITORY_NAME, REPOSITORY_MAX, &text, err) == -1)
+		goto out;
+	if ((o = doc_parse(text.ptr, text.len, REPOSITORY_NAME, err)) == NULL || !json_is_integer(json_object_get(o, "format")) ||
+	    doc_text(o, "id", &id, err) == -1) {
+		err_set(err, EBADMSG, "%s", REPOSITORY_NAME);
+		goto out;
+	}
+	if (doc_format_is(o, REPOSITORY_NAME, err) == -1)
 		goto out;
 	snprintf(r->id, sizeof(r->id), "%s", id);
 	rc = 0;
@@ -65,10 +70,8 @@ write_repository_json(struct repo *r, struct err *err)
 	uint8_t id[16];
 	int rc = -1;
 
-	if (io_random(id, sizeof(id), err) == -1)
+	if (uuid_random(id, err) == -1)
 		return (-1);
-	id[6] = (uint8_t)((id[6] & 0x0f) | 0x40);	/* RFC 4122: version 4 */
-	id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
 	uuid_text(id, r->id);
 	time_rfc3339(time(NULL), created);
 	snprintf(staged, sizeof(staged), "%s.%.8s.partial", REPOSITORY_NAME, r->id);
@@ -82,6 +85,18 @@ write_repository_json(struct repo *r, struct err *err)
 out:
 	buf_free(&text);
 	return (rc);
+}
+
+static int
+set_aside(struct repo *r, struct err *err)
+{
+	char aside[64];
+	uint8_t random[4];
+
+	if (io_random(random, sizeof(random), err) == -1)
+		return (-1);
+	snprintf(aside, sizeof(aside), "%s.damaged-%02x%02x%02x%02x", REPOSITORY_NAME, random[0], random[1], random[2], random[3]);
+	return (store_rename(r->st, REPOSITORY_NAME, aside, err));
 }
 
 struct repo *
@@ -99,6 +114,9 @@ repo_open(const char *url, bool make, struct err *err)
 		return (NULL);
 	}
 	rc = read_repository_json(r, err);
+	/* Nothing in it is needed to restore: one that is damaged is as good as none.  A writer puts it aside. */
+	if (rc == -1 && err->code == EBADMSG && (!make || set_aside(r, err) == 0))
+		err->code = ENOENT;
 	if (rc == -1 && err->code == ENOENT) {
 		rc = 0;
 		r->id[0] = '\0';

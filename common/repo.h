@@ -19,7 +19,7 @@
 
 struct repo {
 	struct store	*st;
-	char		 id[UUID_LEN];	/* empty when repository.json is missing */
+	char		 id[UUID_LEN];	/* empty when repository.json is missing or damaged */
 };
 
 struct point {
@@ -38,8 +38,8 @@ struct points {
 
 /**
  * repo_open(url, make, err):
- * Open the repository at ${url}.  With ${make}, a folder that is no repository yet becomes one; without, its repository.json may be
- * missing (the points are enough to restore).  Fails: NULL, also when its format is not known.
+ * Open the repository at ${url}.  With ${make}, a folder that is no repository yet becomes one, and a damaged repository.json is put aside and
+ * made anew; without, it may be missing or damaged (the points are enough to restore).  Fails: NULL, also when its format is not known.
  */
 struct repo *repo_open(const char *url, bool make, struct err *err);
 void repo_close(struct repo *r);

@@ -123,4 +123,7 @@ struct store *store_dir_open(const char *path, bool make, struct err *err);
 struct store_file *store_dir_open_file(const char *path, struct err *err);
 struct store_file *store_dir_wrap(int fd, const char *name, struct err *err);
 
+/** store_stream_wrap(fd, name, err): Append to an open descriptor, which stays the caller's: a pipe, or a file of its own.  It cannot be read. */
+struct store_file *store_stream_wrap(int fd, const char *name, struct err *err);
+
 #endif

@@ -4,12 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "options.h"
 
 #define CONFIG_DEFAULT	"/etc/openvirt-backup/backupd.conf"
 
 volatile sig_atomic_t interrupted;
+static const char *volatile left_behind;
 
 static const struct command {
 	const char	*name;
@@ -22,6 +24,7 @@ static const struct command {
 	{ "show", command_show, 1, 1, true, "POINT" },
 	{ "disk", command_disk, 3, 3, true, "POINT DISK TARGET" },
 	{ "verify", command_verify, 1, 1, true, "POINT" },
+	{ "export", command_export, 2, 2, true, "POINT FILE" },
 };
 
 #define NCOMMANDS	(sizeof(commands) / sizeof(commands[0]))
@@ -32,15 +35,20 @@ usage(FILE *f)
 	fprintf(f,
 	    "Usage: virt-restore [OPTION...] list [VM]                       restore points\n"
 	    "       virt-restore [OPTION...] show POINT                      what is in one\n"
-	    "       virt-restore [OPTION...] disk POINT DISK TARGET          write a disk as a sparse raw file\n"
+	    "       virt-restore [OPTION...] disk POINT DISK TARGET          write a disk\n"
 	    "       virt-restore [OPTION...] verify POINT                    check all of it\n"
+	    "       virt-restore [OPTION...] export POINT FILE               write a tar file that needs nothing else\n"
 	    "\n"
-	    "POINT is VM@latest, VM@2026-11-22T01:30:00Z, or VM@ and the beginning of a time.\n"
+	    "POINT is VM@latest, VM@2026-11-22T01:30:00Z, or VM@ and the beginning of a time.  TARGET is a file, a block device,\n"
+	    "or nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH.  FILE ends in .tar, .tar.bz2, .tar.xz or .tar.zst;\n"
+	    "- is standard output, not compressed.\n"
 	    "\n"
 	    "  -r, --repository R   a folder, or the name of a configured repository (default: the first one)\n"
 	    "  -a, --archive FILE   a bare archive instead of a repository; POINT is then left out\n"
 	    "  -c, --config FILE    the configuration (%s)\n"
-	    "  -f, --force          replace an existing TARGET\n"
+	    "  -F, --format FORMAT  of a TARGET file: raw (the default) or qcow2\n"
+	    "  -k, --keep-going     disk: save what is good, list what is not, and exit 1\n"
+	    "  -f, --force          overwrite what exists\n"
 	    "  -j, --json           print JSON\n"
 	    "  -h, --help           this text\n"
 	    "  -V, --version        the version\n"
@@ -48,12 +56,30 @@ usage(FILE *f)
 	    "Exit status: 0 done, 1 failed or damaged, 2 wrong usage.\n", CONFIG_DEFAULT);
 }
 
-/* The first signal asks for a clean end, the second one ends at once. */
+void
+leave_behind(const char *text)
+{
+	left_behind = text;
+}
+
+/* The first signal asks for a clean end, the second one ends at once, and says what it leaves.  Only async-signal-safe calls. */
 static void
 on_signal(int sig)
 {
-	interrupted = 1;
+	static const char name[] = "\nvirt-restore: stopped at once: ";
+	const char *text = left_behind;
+
+	if (!interrupted) {
+		interrupted = 1;
+		return;
+	}
+	if (text == NULL)
+		text = "nothing is left behind";
+	if (write(STDERR_FILENO, name, sizeof(name) - 1) == -1 || write(STDERR_FILENO, text, strlen(text)) == -1 ||
+	    write(STDERR_FILENO, "\n", 1) == -1)
+		_exit(EXIT_FAILED);
 	signal(sig, SIG_DFL);
+	raise(sig);
 }
 
 static void
@@ -74,12 +100,13 @@ parse(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {
 		{ "repository", required_argument, NULL, 'r' }, { "archive", required_argument, NULL, 'a' }, { "config", required_argument, NULL, 'c' },
-		{ "force", no_argument, NULL, 'f' }, { "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' },
+		{ "format", required_argument, NULL, 'F' }, { "keep-going", no_argument, NULL, 'k' }, { "force", no_argument, NULL, 'f' },
+		{ "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' }, { NULL, 0, NULL, 0 },
 	};
 	int ch;
 
-	while ((ch = getopt_long(argc, argv, "r:a:c:fjhV", longs, NULL)) != -1) {
+	while ((ch = getopt_long(argc, argv, "r:a:c:F:kfjhV", longs, NULL)) != -1) {
 		switch (ch) {
 		case 'r':
 			o->repository = optarg;
@@ -89,6 +116,12 @@ parse(int argc, char **argv, struct options *o)
 			break;
 		case 'c':
 			o->config = optarg;
+			break;
+		case 'F':
+			o->format = optarg;
+			break;
+		case 'k':
+			o->keep_going = true;
 			break;
 		case 'f':
 			o->force = true;
@@ -137,6 +170,15 @@ check_arguments(const struct command *c, struct options *o)
 
 	if (o->archive != NULL && o->repository != NULL) {
 		fprintf(stderr, "virt-restore: --archive and --repository exclude each other\n");
+		return (-1);
+	}
+	if (o->format != NULL && strcmp(o->format, "raw") != 0 && strcmp(o->format, "qcow2") != 0) {
+		fprintf(stderr, "virt-restore: --format is raw or qcow2, not \"%s\"\n", o->format);
+		return (-1);
+	}
+	if (o->keep_going && c->run != command_disk) {
+		fprintf(stderr, "virt-restore: --keep-going belongs to disk: %s\n", c->run == command_verify ? "verify lists all damage in any case"
+		    : "nothing is left out elsewhere");
 		return (-1);
 	}
 	if (o->archive != NULL && c->point_first && o->nargs == c->least - 1) {

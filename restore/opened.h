@@ -23,7 +23,11 @@ struct opened {
 /** open_repository(o, err): The repository that the options mean.  Fails: NULL. */
 struct repo *open_repository(const struct options *o, struct err *err);
 
-/** open_point(o, spec, out, err): The point ${spec}, with its index checked; with --archive, that archive, whatever ${spec} is.  Fails: -1. */
+/**
+ * open_point(o, spec, out, err):
+ * The point ${spec}, with its index checked; with --archive, that archive, whatever ${spec} is.  What of it is lost but can be made good is
+ * said on standard error.  Fails: -1.
+ */
 int open_point(const struct options *o, const char *spec, struct opened *out, struct err *err);
 
 /** open_manifest(o, spec, out, err): The same, but only its manifest. */

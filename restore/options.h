@@ -11,17 +11,22 @@ struct options {
 	const char	*config;		/* where repositories are looked up by name */
 	const char	*repository;		/* name or URL; NULL: the first configured one */
 	const char	*archive;		/* a bare archive, instead of a repository */
-	bool		 json, force;
+	const char	*format;		/* of a target file: raw, qcow2 or NULL */
+	bool		 json, force, keep_going;
 	char		**args;			/* after the command */
 	int		 nargs;
 };
 
 extern volatile sig_atomic_t interrupted;	/* set by a signal: give up cleanly */
 
+/** leave_behind(text): What a second signal, which ends the program at once, says is left where; NULL: nothing.  ${text} must stay. */
+void leave_behind(const char *text);
+
 /* The commands; each returns an exit status. */
 int command_list(const struct options *o);
 int command_show(const struct options *o);
 int command_disk(const struct options *o);
 int command_verify(const struct options *o);
+int command_export(const struct options *o);
 
 #endif

@@ -1,8 +1,31 @@
 #include "target.h"
 
+#include <string.h>
+#include <sys/stat.h>
+
 #include "digest.h"
 
 #define GRAIN	4096u		/* zeroes are left out in pieces of this size: a page, and most file systems' block */
+
+struct target *
+target_open(const char *where, enum target_format format, uint64_t size, bool force, struct err *err)
+{
+	bool uri = strncmp(where, "nbd://", 6) == 0 || strncmp(where, "nbd+unix://", 11) == 0;
+	struct stat sb;
+	bool device = !uri && stat(where, &sb) == 0 && S_ISBLK(sb.st_mode);
+
+	if (format == TARGET_QCOW2 && (uri || device)) {
+		err_set(err, 0, "%s: --format qcow2 makes a file; to an NBD export or a block device a disk is written raw", where);
+		return (NULL);
+	}
+	if (uri)
+		return (target_nbd_open(where, size, force, err));
+	if (device)
+		return (target_device_open(where, size, force, err));
+	if (format == TARGET_QCOW2)
+		return (target_qcow2_open(where, size, force, err));
+	return (target_file_open(where, size, force, err));
+}
 
 /* The end of the run that begins at ${at}: whole aligned pieces that are all zero, or all not. */
 static size_t
@@ -29,13 +52,20 @@ target_write(struct target *t, uint64_t offset, const void *p, size_t n, struct 
 {
 	size_t at, end;
 	bool zero = false;
+	int rc = 0;
 
-	for (at = 0; at < n; at = end) {
+	for (at = 0; at < n && rc == 0; at = end) {
 		end = run_end(offset, p, n, at, &zero);
-		if (!zero && t->ops->write(t, offset + at, (const uint8_t *)p + at, end - at, err) == -1)
-			return (-1);
+		rc = zero ? target_zero(t, offset + at, end - at, err)
+		    : t->ops->write(t, offset + at, (const uint8_t *)p + at, end - at, err);
 	}
-	return (0);
+	return (rc);
+}
+
+int
+target_zero(struct target *t, uint64_t offset, uint64_t length, struct err *err)
+{
+	return (t->zeroes || length == 0 ? 0 : t->ops->zero(t, offset, length, err));
 }
 
 int

@@ -5,54 +5,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bare_index.h"
+#include "damage.h"
 #include "extract.h"
-#include "human.h"
 #include "opened.h"
 #include "progress.h"
 
 #define SUMS_MAX	((size_t)64 << 10)
 #define READ_CHUNK	((size_t)4 << 20)
-#define SHOWN_MAX	100u			/* damages that are printed one by one */
 
 struct verify {
 	const struct options	*o;
 	struct progress		 progress;
-	unsigned long		 damages;
+	struct damage		 damage;
 };
 
-/* One more thing that is wrong.  It goes on: the whole extent of the damage is wanted. */
+/* Something that is wrong, but not with the data of a disk.  It goes on: the whole extent of the damage is wanted. */
 static void
-found(struct verify *v, const char *disk, uint64_t offset, uint64_t length, const char *text)
+found(struct verify *v, const char *text)
 {
-	json_t *e;
-
-	progress_end(&v->progress);
-	if (v->damages++ >= SHOWN_MAX)
-		return;
-	if (!v->o->json) {
-		fprintf(stderr, "virt-restore: damaged: %s\n", text);
-		return;
-	}
-	e = json_pack("{s:s, s:s}", "event", "damaged", "error", text);
-	if (disk != NULL) {
-		json_object_set_new(e, "disk", json_string(disk));
-		json_object_set_new(e, "offset", json_integer((json_int_t)offset));
-		json_object_set_new(e, "length", json_integer((json_int_t)length));
-	}
-	if (json_dumpf(e, stdout, JSON_COMPACT) == 0)
-		putchar('\n');
-	json_decref(e);
+	damage_found(&v->damage, NULL, 0, 0, text);
 }
 
 static int
 on_damage(void *arg, const char *disk, uint64_t offset, uint64_t length, const char *why, struct err *err)
 {
-	char text[1400];
+	struct verify *v = arg;
 
 	(void)err;
-	snprintf(text, sizeof(text), "disk %s, %llu bytes at offset %llu: %s", disk, (unsigned long long)length, (unsigned long long)offset, why);
-	found(arg, disk, offset, length, human_safe(text));
+	damage_found(&v->damage, disk, offset, length, why);
 	return (0);
 }
 
@@ -95,7 +75,7 @@ check_sum(struct verify *v, struct opened *op, const char *name, const char *wan
 {
 	struct err why = ERR_INIT;
 	struct store_file *f;
-	char hex[SHA256_HEX], text[1400];
+	char hex[SHA256_HEX];
 
 	if ((f = repo_file(op->repo, &op->point, name, &why)) != NULL) {
 		progress_begin(&v->progress, name, f->size);
@@ -108,10 +88,8 @@ check_sum(struct verify *v, struct opened *op, const char *name, const char *wan
 		*err = why;
 		return (-1);
 	}
-	if (why.text[0] != '\0') {
-		snprintf(text, sizeof(text), "%s", human_safe(why.text));
-		found(v, NULL, 0, 0, text);
-	}
+	if (why.text[0] != '\0')
+		found(v, why.text);
 	return (0);
 }
 
@@ -137,13 +115,13 @@ check_sums(struct verify *v, struct opened *op, struct err *err)
 
 	snprintf(path, sizeof(path), "%s/%s/SHA256SUMS", op->point.folder, op->point.name);
 	if (store_read_small(op->repo->st, path, SUMS_MAX, &sums, err) == -1) {
-		found(v, NULL, 0, 0, human_safe(err->text));
+		found(v, err->text);
 		rc = 0;
 		goto out;
 	}
 	for (line = strtok_r(sums.ptr, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save)) {
 		if ((name = parse_sum(line)) == NULL) {
-			found(v, NULL, 0, 0, "SHA256SUMS has a line that is none of sha256sum's");
+			found(v, "SHA256SUMS has a line that is none of sha256sum's");
 			continue;
 		}
 		for (size_t i = 0; i < 3; i++)
@@ -153,7 +131,7 @@ check_sums(struct verify *v, struct opened *op, struct err *err)
 	}
 	for (size_t i = 0; i < 3; i++)
 		if (!seen[i])
-			found(v, NULL, 0, 0, "SHA256SUMS does not name all files of the point");
+			found(v, "SHA256SUMS does not name all files of the point");
 	rc = 0;
 out:
 	buf_free(&sums);
@@ -168,8 +146,6 @@ check_blocks(struct verify *v, struct opened *op, struct err *err)
 	struct archive_reader *ar = archive_set_first(op->set);
 	uint64_t bytes;
 
-	if (bare_check(ar->data, ar->ix, err) == -1)
-		found(v, NULL, 0, 0, human_safe(err->text));
 	if (extract_check_size(ar, &bytes, err) == -1)
 		return (-1);
 	progress_begin(&v->progress, "blocks", bytes);
@@ -191,16 +167,14 @@ report(const struct verify *v, const char *what)
 	json_t *e;
 
 	if (v->o->json) {
-		e = json_pack("{s:s, s:s, s:I}", "event", v->damages == 0 ? "verified" : "failed", "point", what, "damages",
-		    (json_int_t)v->damages);
+		e = json_pack("{s:s, s:s, s:I}", "event", v->damage.count == 0 ? "verified" : "failed", "point", what, "damages",
+		    (json_int_t)v->damage.count);
 		if (json_dumpf(e, stdout, JSON_COMPACT) == 0)
 			putchar('\n');
 		json_decref(e);
-	} else if (v->damages == 0)
+	} else if (v->damage.count == 0)
 		printf("%s: all is as it was stored\n", what);
-	else
-		fprintf(stderr, "virt-restore: %s: %lu damage%s found\n", what, v->damages, v->damages == 1 ? "" : "s");
-	return (v->damages == 0 ? EXIT_DONE : EXIT_FAILED);
+	return (damage_report(&v->damage, what));
 }
 
 int
@@ -213,6 +187,7 @@ command_verify(const struct options *o)
 	int rc;
 
 	progress_init(&v.progress, o->json, stderr, stdout);
+	damage_init(&v.damage, o->json, &v.progress);
 	if (o->archive == NULL) {
 		if (open_manifest(o, o->args[0], &op, &err) == -1) {
 			rc = print_error(&err);
@@ -227,8 +202,10 @@ command_verify(const struct options *o)
 		op = (struct opened)OPENED_INIT;
 	}
 	if (open_point(o, o->args[0], &op, &why) == -1)
-		found(&v, NULL, 0, 0, human_safe(why.text));
-	else if (check_blocks(&v, &op, &err) == -1) {
+		found(&v, why.text);
+	else if (archive_set_first(op.set)->note != NULL)
+		found(&v, archive_set_first(op.set)->note);
+	if (op.set != NULL && check_blocks(&v, &op, &err) == -1) {
 		progress_end(&v.progress);
 		rc = print_error(&err);
 		goto out;

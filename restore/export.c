@@ -1,0 +1,155 @@
+/* virt-restore export: a restore point as one tar file that needs nothing else. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "archive_writer.h"
+#include "compression.h"
+#include "disk_reader.h"
+#include "human.h"
+#include "io.h"
+#include "opened.h"
+#include "partial.h"
+#include "progress.h"
+
+struct export {
+	const struct options	*o;
+	struct opened		 op;
+	struct progress		 progress;
+	struct partial		 partial;
+	int			 fd;		/* of the partial file, or standard output */
+	struct store_file	*out;
+	struct archive_writer	*aw;
+	struct archive_written	 written;
+};
+
+/* Standard output is not compressed: whoever pipes it chooses. */
+static int
+choose_codec(const char *file, struct index_info *info, struct err *err)
+{
+	static const char *const defaults[] = { "none", "bzip2", "xz", "zstd" };
+	struct compression c;
+
+	info->codec = strcmp(file, "-") == 0 ? &codec_none : codec_by_suffix(file);
+	if (info->codec == NULL)
+		return (err_set(err, 0, "%s: the name must end in .tar, .tar.bz2, .tar.xz or .tar.zst", file));
+	if (compression_parse(defaults[info->codec->id], &c, err) == -1)
+		return (-1);
+	info->level = c.level;
+	return (0);
+}
+
+static int
+open_output(struct export *e, const char *file, struct err *err)
+{
+	if (strcmp(file, "-") == 0) {
+		if (isatty(STDOUT_FILENO))
+			return (err_set(err, 0, "standard output is a terminal: send it to a file or a program"));
+		e->fd = STDOUT_FILENO;
+	} else {
+		if (partial_begin(&e->partial, file, e->o->force, err) == -1 || (e->fd = partial_create(&e->partial, err)) == -1)
+			return (-1);
+		leave_behind(e->partial.left);
+	}
+	e->out = store_stream_wrap(e->fd, e->partial.path != NULL ? e->partial.temporary : "standard output", err);
+	return (e->out == NULL ? -1 : 0);
+}
+
+static int
+copy_extent(struct export *e, struct disk_reader *dr, const struct extent *x, uint64_t *done, struct err *err)
+{
+	uint8_t *p;
+	size_t n;
+
+	for (uint64_t at = 0; at < x->length; at += n) {
+		if ((p = archive_writer_reserve(e->aw, x->offset + at, x->length - at, &n, err)) == NULL ||
+		    disk_reader_read(dr, p, n, x->offset + at, err) == -1)
+			return (-1);
+		*done += n;
+		progress_update(&e->progress, *done);
+		if (interrupted)
+			return (err_set(err, EINTR, "stopped; nothing was kept"));
+	}
+	return (0);
+}
+
+static int
+copy_disk(struct export *e, uint32_t n, struct err *err)
+{
+	const struct index_info *in = index_info(archive_set_first(e->op.set)->ix);
+	const struct index_disk *d = index_disk(archive_set_first(e->op.set)->ix, n);
+	struct disk_reader *dr = disk_reader_new(e->op.set, n, err);
+	struct extents *ex = NULL;
+	struct archive_disk_written written;
+	struct spool_cursor c;
+	struct extent x;
+	uint64_t done = 0;
+	int r = -1;
+
+	if (dr == NULL || (ex = disk_reader_extents(dr, err)) == NULL)
+		goto out;
+	progress_begin(&e->progress, d->target, ex->bytes);
+	if (archive_writer_disk_begin(e->aw, d->target, d->member, ex, in->time, err) == -1)
+		goto out;
+	spool_cursor_init(&c, ex->spool);
+	while ((r = extents_next(&c, &x, err)) == 1)
+		if (copy_extent(e, dr, &x, &done, err) == -1) {
+			r = -1;
+			break;
+		}
+	if (r == 0)
+		r = archive_writer_disk_end(e->aw, &written, err);
+out:
+	extents_free(ex);
+	disk_reader_free(dr);
+	return (r);
+}
+
+static int
+export_point(struct export *e, const char *file, struct err *err)
+{
+	struct index_reader *ix;
+	struct index_info info;
+
+	memset(&info, 0, sizeof(info));
+	if (choose_codec(file, &info, err) == -1 || open_point(e->o, e->o->args[0], &e->op, err) == -1)
+		return (-1);
+	ix = archive_set_first(e->op.set)->ix;
+	info.time = index_info(ix)->time;
+	if (uuid_random(info.archive, err) == -1 || io_random(info.secret, sizeof(info.secret), err) == -1 ||
+	    open_output(e, file, err) == -1 || (e->aw = archive_writer_new(&info, e->out, err)) == NULL)
+		return (-1);
+	for (uint32_t i = 0; i < index_disks(ix); i++)
+		if (copy_disk(e, i, err) == -1)
+			return (-1);
+	if (archive_writer_finish(e->aw, NULL, &e->written, err) == -1)
+		return (-1);
+	return (e->partial.made ? partial_publish(&e->partial, e->fd, err) : 0);
+}
+
+int
+command_export(const struct options *o)
+{
+	struct export e = { .o = o, .op = OPENED_INIT, .partial = PARTIAL_INIT, .fd = -1 };
+	struct err err = ERR_INIT;
+	char size[HUMAN_LEN];
+	int rc;
+
+	progress_init(&e.progress, false, stderr, stdout);
+	rc = export_point(&e, o->args[1], &err);
+	progress_end(&e.progress);
+	if (rc == -1)
+		rc = print_error(&err);
+	else if (e.fd != STDOUT_FILENO)
+		printf("%s: %s, SHA-256 %s\n", o->args[1], human_size(e.written.size, size), e.written.sha256);
+	leave_behind(NULL);
+	archive_writer_free(e.aw);
+	store_file_close(e.out);
+	if (e.fd != STDOUT_FILENO)
+		io_close(&e.fd);
+	partial_end(&e.partial);
+	opened_close(&e.op);
+	return (rc);
+}

@@ -1,0 +1,116 @@
+#include "partial.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "io.h"
+#include "pagecache.h"
+
+static int
+check_existing(const struct partial *p, struct err *err)
+{
+	struct stat sb;
+
+	if (lstat(p->path, &sb) == -1)
+		return (errno == ENOENT ? 0 : err_set(err, errno, "cannot look at %s", p->path));
+	if (!S_ISREG(sb.st_mode))
+		return (err_set(err, 0, "%s exists and is not a regular file: choose another name", p->path));
+	if (!p->force)
+		return (err_set(err, EEXIST, "%s: choose another name, or --force to replace it", p->path));
+	return (0);
+}
+
+int
+partial_begin(struct partial *p, const char *path, bool force, struct err *err)
+{
+	*p = (struct partial)PARTIAL_INIT;
+	p->force = force;
+	if ((p->path = strdup(path)) == NULL || asprintf(&p->temporary, "%s.partial", path) == -1) {
+		p->temporary = NULL;
+		return (err_nomem(err));
+	}
+	if (asprintf(&p->left, "%s is left unfinished, and may be removed", p->temporary) == -1) {
+		p->left = NULL;
+		return (err_nomem(err));
+	}
+	return (check_existing(p, err));
+}
+
+int
+partial_create(struct partial *p, struct err *err)
+{
+	int fd;
+
+	if (p->force)
+		unlink(p->temporary);
+	if ((fd = open(p->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600)) == -1) {
+		if (errno == EEXIST)
+			return (err_set(err, EEXIST, "%s: left by an interrupted restore, or another one is under way: remove it, or use --force",
+			    p->temporary));
+		return (err_set(err, errno, "cannot make %s", p->temporary));
+	}
+	p->made = true;
+	return (fd);
+}
+
+static int
+sync_folder(const struct partial *p, struct err *err)
+{
+	char *copy = strdup(p->path);
+	const char *dir;
+	int fd, rc = 0;
+
+	if (copy == NULL)
+		return (err_nomem(err));
+	dir = dirname(copy);
+	if ((fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) == -1 || fsync(fd) == -1)
+		rc = err_set(err, errno, "cannot make the folder %s durable", dir);
+	io_close(&fd);
+	free(copy);
+	return (rc);
+}
+
+/* A plain rename() would replace a file that came meanwhile. */
+static int
+give_name(struct partial *p, struct err *err)
+{
+	int r = renameat2(AT_FDCWD, p->temporary, AT_FDCWD, p->path, p->force ? 0 : RENAME_NOREPLACE);
+
+	if (r == -1 && (errno == EINVAL || errno == ENOSYS)) {
+		if (check_existing(p, err) == -1)
+			return (-1);
+		r = rename(p->temporary, p->path);
+	}
+	if (r == -1)
+		return (err_set(err, errno, "cannot rename %s to %s", p->temporary, p->path));
+	p->made = false;
+	return (0);
+}
+
+int
+partial_publish(struct partial *p, int fd, struct err *err)
+{
+	if (fsync(fd) == -1)
+		return (err_set(err, errno, "cannot make %s durable", p->temporary));
+	pagecache_drop(fd);
+	if (give_name(p, err) == -1)
+		return (-1);
+	return (sync_folder(p, err));
+}
+
+void
+partial_end(struct partial *p)
+{
+	if (p->made)
+		unlink(p->temporary);
+	free(p->path);
+	free(p->temporary);
+	free(p->left);
+	*p = (struct partial)PARTIAL_INIT;
+}
