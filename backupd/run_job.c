@@ -93,7 +93,11 @@ back_up_all(const struct conf_job *job, const struct image_files *files, struct 
 		} else
 			report_done(opt, b.file, &result);
 	}
-	return (*opt->interrupted ? 1 : rc);
+	if (*opt->interrupted && rc == 0) {
+		fprintf(stderr, "virt-backupd: stopped; what was reported done is done\n");
+		rc = 1;
+	}
+	return (rc);
 }
 
 int
@@ -108,7 +112,7 @@ run_job(const struct conf_job *job, const struct run_options *opt, struct err *e
 	    (repo = repo_open(job->repository->at.path, true, err)) == NULL)
 		goto out;
 	sweep(repo);
-	if ((lk = lock_run(repo->st, PROGRAM, LOCK_WAIT_S, err)) == NULL)
+	if ((lk = lock_run(repo->st, PROGRAM, LOCK_WAIT_S, opt->interrupted, err)) == NULL)
 		goto out;
 	rc = back_up_all(job, &files, repo, lk, opt);
 out:

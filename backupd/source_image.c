@@ -46,6 +46,11 @@ device_size(int fd, const struct stat *sb, uint64_t *size)
 static int
 open_image(struct image *im, const char *path, bool allow_in_use, struct err *err)
 {
+	/* Looked at before it is opened: a socket cannot be, and a device of another kind may do something. */
+	if (stat(path, &im->opened) == -1)
+		return (err_set(err, errno, "cannot look at the image %s", path));
+	if (!S_ISREG(im->opened.st_mode) && !S_ISBLK(im->opened.st_mode))
+		return (err_set(err, 0, "%s is neither a regular file nor a block device", path));
 	if ((im->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)) == -1)
 		return (err_set(err, errno, "cannot open the image %s", path));
 	if (fstat(im->fd, &im->opened) == -1)

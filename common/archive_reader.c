@@ -146,6 +146,11 @@ archive_open_point(struct repo *r, const struct point *p, const struct manifest 
 		err_wrap(err, "%s", ar->name);
 		goto fail;
 	}
+	/* An index that was made up from headers knows no time. */
+	if (index_info(ar->ix)->time != 0 && index_info(ar->ix)->time != p->time) {
+		err_set(err, 0, "%s and its index belong to another restore point: files were exchanged", ar->name);
+		goto fail;
+	}
 	if (m == NULL || check_manifest(ar, m, err) == 0)
 		return (ar);
 fail:

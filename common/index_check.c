@@ -177,7 +177,8 @@ check_head_digest(const uint8_t *head, size_t table, struct err *err)
 static bool
 name_is_good(const char *name)
 {
-	return (memchr(name, '\0', INDEX_NAME_LEN) != NULL && name[0] != '\0' && strchr(name, '/') == NULL && utf8_valid(name));
+	return (memchr(name, '\0', INDEX_NAME_LEN) != NULL && name[0] != '\0' && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 &&
+	    strchr(name, '/') == NULL && utf8_valid(name));
 }
 
 struct list {
@@ -229,18 +230,42 @@ check_view(void *arg, const uint8_t *r, struct err *err)
 	return (0);
 }
 
+struct block_check {
+	uint64_t	 size;		/* of the disk, where it is known: of this archive's own sources */
+	uint64_t	 end;		/* of the block before */
+};
+
 static int
 check_block(void *arg, const uint8_t *r, struct err *err)
 {
-	uint64_t *end = arg;
+	struct block_check *c = arg;
 	struct index_block b;
 
 	index_decode_block(r, &b);
-	if (b.length == 0 || b.length > WINDOW_SIZE || b.offset > INT64_MAX || b.offset < *end || b.offset % SECTOR != 0 ||
-	    b.offset / WINDOW_SIZE != (b.offset + b.length - 1) / WINDOW_SIZE || (b.flags & ~BLOCK_ZERO) != 0)
+	if (b.length == 0 || b.length > WINDOW_SIZE || b.offset > c->size || b.length > c->size - b.offset || b.offset < c->end ||
+	    b.offset % SECTOR != 0 || b.offset / WINDOW_SIZE != (b.offset + b.length - 1) / WINDOW_SIZE || (b.flags & ~BLOCK_ZERO) != 0)
 		return (bad(err, "the blocks of a source are out of order, or out of range"));
-	*end = b.offset + b.length;
+	/* An odd length is the disk's end; of another archive's disk, that is where its last block ends. */
+	if (c->end % SECTOR != 0 || (b.length % SECTOR != 0 && c->size != INT64_MAX && b.offset + b.length != c->size))
+		return (bad(err, "a block in the middle of a disk has an odd length"));
+	c->end = b.offset + b.length;
 	return (0);
+}
+
+static int
+check_blocks(struct index_reader *ix, uint32_t source, struct err *err)
+{
+	struct block_check c = { .size = INT64_MAX };
+	struct index_source s;
+
+	if (index_source(ix, source, &s, err) == -1)
+		return (-1);
+	if (memcmp(s.archive, ix->info.archive, ARCHIVE_ID_LEN) == 0) {
+		if (s.disk >= ix->ndisks)
+			return (bad(err, "a source is a disk that it does not have"));
+		c.size = ix->disks[s.disk].size;
+	}
+	return (walk(ix, &ix->blocks[source], BLOCK_RECORD, check_block, &c, err));
 }
 
 struct frame_check {
@@ -307,7 +332,6 @@ check_records(struct index_reader *ix, struct err *err)
 {
 	struct frame_check fc = { .ix = ix, .last = NO_SOURCE };
 	struct view_check vc = { .nsources = ix->nsources };
-	uint64_t end;
 
 	for (uint32_t i = 0; i < ix->ndisks; i++) {
 		vc.disk = &ix->disks[i];
@@ -320,10 +344,9 @@ check_records(struct index_reader *ix, struct err *err)
 	if (walk(ix, &ix->frames, FRAME_RECORD, check_frame, &fc, err) == -1)
 		return (-1);
 	for (uint32_t i = 0; i < ix->nsources; i++) {
-		end = 0;
 		if (ix->spans[i].blocks != ix->blocks[i].count)
 			return (bad(err, "the frames do not hold all blocks of a source"));
-		if (ix->blocks[i].given && walk(ix, &ix->blocks[i], BLOCK_RECORD, check_block, &end, err) == -1)
+		if (ix->blocks[i].given && check_blocks(ix, i, err) == -1)
 			return (-1);
 	}
 	if (ix->members.given && walk(ix, &ix->members, MEMBER_RECORD, NULL, NULL, err) == -1)

@@ -1,6 +1,7 @@
 #include "lock.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,7 +18,8 @@
 #define RENEW_S		30
 #define DEAD_S		300		/* by the storage's clock */
 #define LOCK_MAX	4096u		/* bytes of a lock file */
-#define ALONE_PATH	LOCKS_DIR "/exclusive.lock"
+#define ALONE_PREFIX	"exclusive-"
+#define ALONE_PATH	LOCKS_DIR "/" ALONE_PREFIX
 #define RUN_PREFIX	"run-"
 #define PATH_MAX_LOCK	128u
 
@@ -26,6 +28,7 @@ struct lock {
 	char		 path[PATH_MAX_LOCK];
 	char		 token[LOCK_TOKEN_LEN];
 	char		*program;
+	bool		 wordless;	/* its file is empty: there was no room for more */
 
 	pthread_t	 renewer;
 	bool		 renewing;	/* the thread was started */
@@ -70,6 +73,17 @@ process_start(uint64_t pid)
 		if ((p = strchr(p, ' ')) != NULL)
 			p++;
 	return (p != NULL ? strtoull(p, NULL, 10) : 0);
+}
+
+/* A process that only root may look at (/proc mounted with hidepid) is alive all the same. */
+static bool
+process_is_gone(uint64_t pid, uint64_t start_time)
+{
+	uint64_t started = process_start(pid);
+
+	if (started != 0)
+		return (started != start_time);
+	return (pid == 0 || pid > INT_MAX || (kill((pid_t)pid, 0) == -1 && errno == ESRCH));
 }
 
 static void
@@ -125,7 +139,7 @@ is_dead(struct lock *lk, const char *path, const struct holder *h, bool *dead, s
 	*dead = false;
 	boot_and_namespace(boot_id, sizeof(boot_id), ns, sizeof(ns));
 	if (h->token[0] != '\0' && h->boot_id[0] != '\0' && strcmp(h->boot_id, boot_id) == 0 && strcmp(h->pid_namespace, ns) == 0) {
-		*dead = process_start(h->pid) != h->start_time;
+		*dead = process_is_gone(h->pid, h->start_time);
 		if (*dead)
 			return (0);
 	}
@@ -136,33 +150,10 @@ is_dead(struct lock *lk, const char *path, const struct holder *h, bool *dead, s
 	return (0);
 }
 
-/*
- * Break a dead lock: rename it away, and look at what was renamed.  If that is a new holder's, who came in between, it goes back to its
- * place, where that holder has meanwhile found it missing at worst.
- */
-static int
-break_lock(struct lock *lk, const char *path, const struct holder *seen, struct err *err)
-{
-	char away[PATH_MAX_LOCK];
-	struct holder got;
-	struct err ignored = ERR_INIT;
-
-	snprintf(away, sizeof(away), "%s/broken-%s.lock", LOCKS_DIR, lk->token);
-	if (store_rename(lk->st, path, away, err) == -1)
-		return (err->code == ENOENT ? 0 : -1);
-	if (read_holder(lk->st, away, &got, err) == -1)
-		return (0);
-	if (strcmp(got.token, seen->token) != 0) {
-		store_rename(lk->st, away, path, &ignored);
-		return (0);
-	}
-	return (store_unlink(lk->st, away, err));
-}
-
 static int
 write_lock_file(struct lock *lk, struct err *err)
 {
-	char host[256] = "", boot_id[64], ns[64];
+	char host[256] = "", boot_id[64], ns[64], fresh[PATH_MAX_LOCK];
 	struct store_file *f;
 	struct buf text = BUF_INIT;
 	int rc = -1;
@@ -173,12 +164,23 @@ write_lock_file(struct lock *lk, struct err *err)
 	    "boot_id", boot_id, "pid_namespace", ns, "start_time", (json_int_t)process_start((uint64_t)getpid()),
 	    "program", lk->program), &text, err) == -1)
 		goto out;
-	if ((f = store_create(lk->st, lk->path, err)) == NULL)
+	/* Under another name until it says whose it is: a lock that says nothing could not be broken for five minutes. */
+	snprintf(fresh, sizeof(fresh), "%s/new-%s.lock", LOCKS_DIR, lk->token);
+	if ((f = store_create(lk->st, fresh, err)) == NULL)
 		goto out;
 	rc = store_append(f, text.ptr, text.len, err);
 	store_file_close(f);
+	/* A full repository can still be swept: an empty file is a lock too, until it is old. */
+	if (rc == -1 && err->code == ENOSPC && strncmp(lk->path, ALONE_PATH, strlen(ALONE_PATH)) == 0) {
+		lk->wordless = true;
+		rc = 0;
+	}
+	if (rc == 0)
+		rc = store_rename(lk->st, fresh, lk->path, err);
 	if (rc == -1)
-		store_unlink(lk->st, lk->path, &(struct err)ERR_INIT);
+		store_unlink(lk->st, fresh, &(struct err)ERR_INIT);
+	if (rc == -1 && err->code == ENOSPC)
+		err_wrap(err, "the repository is full (folders in it that end in .partial are unfinished, and may be removed by hand)");
 out:
 	buf_free(&text);
 	return (rc);
@@ -189,7 +191,7 @@ lock_check(struct lock *lk, struct err *err)
 {
 	struct holder h;
 
-	if (read_holder(lk->st, lk->path, &h, err) == 0 && strcmp(h.token, lk->token) == 0)
+	if (read_holder(lk->st, lk->path, &h, err) == 0 && strcmp(h.token, lk->wordless ? "" : lk->token) == 0)
 		return (0);
 	return (err_set(err, 0, "%s/%s: the lock was taken away: this process was stopped or cut off for minutes; run it again", lk->st->url,
 	    lk->path));
@@ -205,7 +207,7 @@ renew_main(void *arg)
 
 	pthread_mutex_lock(&lk->mutex);
 	while (!lk->stop) {
-		clock_gettime(CLOCK_REALTIME, &until);
+		clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_sec += RENEW_S;
 		if (pthread_cond_timedwait(&lk->wake, &lk->mutex, &until) != ETIMEDOUT)
 			continue;
@@ -222,6 +224,7 @@ static struct lock *
 lock_new(struct store *st, const char *program, const char *kind, struct err *err)
 {
 	struct lock *lk = calloc(1, sizeof(*lk));
+	pthread_condattr_t steady;
 	uint8_t random[8];
 
 	if (lk == NULL || (lk->program = strdup(program)) == NULL) {
@@ -231,17 +234,17 @@ lock_new(struct store *st, const char *program, const char *kind, struct err *er
 	}
 	lk->st = st;
 	pthread_mutex_init(&lk->mutex, NULL);
-	pthread_cond_init(&lk->wake, NULL);
+	pthread_condattr_init(&steady);
+	pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);
+	pthread_cond_init(&lk->wake, &steady);
+	pthread_condattr_destroy(&steady);
 	if (io_random(random, sizeof(random), err) == -1 || (store_mkdir(st, LOCKS_DIR, err) == -1 && err->code != EEXIST)) {
 		lock_release(lk);
 		return (NULL);
 	}
 	for (size_t i = 0; i < sizeof(random); i++)
 		snprintf(lk->token + 2 * i, 3, "%02x", random[i]);
-	if (kind == NULL)
-		snprintf(lk->path, sizeof(lk->path), "%s", ALONE_PATH);
-	else
-		snprintf(lk->path, sizeof(lk->path), "%s/%s%s.lock", LOCKS_DIR, kind, lk->token);
+	snprintf(lk->path, sizeof(lk->path), "%s/%s%s.lock", LOCKS_DIR, kind, lk->token);
 	return (lk);
 }
 
@@ -278,15 +281,36 @@ pass_lock(struct lock *lk, const char *path, struct err *err)
 
 	if (read_holder(lk->st, path, &h, err) == -1)
 		return (0);
-	if (strcmp(h.token, lk->token) == 0)
+	if (strcmp(path, lk->path) == 0)
 		return (0);
 	if (is_dead(lk, path, &h, &dead, err) == -1)
 		return (err->code == ENOENT ? 0 : -1);
-	return (dead ? break_lock(lk, path, &h, err) : held_by(lk, &h, err));
+	if (!dead)
+		return (held_by(lk, &h, err));
+	/* No two locks ever have the same name: this is the one that was judged. */
+	return (store_unlink(lk->st, path, err) == -1 && err->code != ENOENT ? -1 : 0);
+}
+
+static int
+pass_any(void *arg, const char *name, struct err *err)
+{
+	struct lock *lk = arg;
+	char path[PATH_MAX_LOCK];
+
+	if (strlen(name) > 64)
+		return (0);
+	snprintf(path, sizeof(path), "%s/%s", LOCKS_DIR, name);
+	return (pass_lock(lk, path, err));
+}
+
+static int
+pass_alone(void *arg, const char *name, struct err *err)
+{
+	return (strncmp(name, ALONE_PREFIX, strlen(ALONE_PREFIX)) == 0 ? pass_any(arg, name, err) : 0);
 }
 
 struct lock *
-lock_run(struct store *st, const char *program, unsigned int wait_s, struct err *err)
+lock_run(struct store *st, const char *program, unsigned int wait_s, const volatile sig_atomic_t *stop, struct err *err)
 {
 	struct lock *lk = lock_new(st, program, RUN_PREFIX, err);
 
@@ -295,11 +319,15 @@ lock_run(struct store *st, const char *program, unsigned int wait_s, struct err 
 	for (;; wait_s--) {
 		if (write_lock_file(lk, err) == -1)
 			goto fail;
-		if (pass_lock(lk, ALONE_PATH, err) == 0)
+		if (store_list(st, LOCKS_DIR, pass_alone, lk, err) == 0)
 			break;
 		store_unlink(st, lk->path, &(struct err)ERR_INIT);
 		if (err->code != EBUSY || wait_s == 0)
 			goto fail;
+		if (stop != NULL && *stop) {
+			err_wrap(err, "stopped while waiting");
+			goto fail;
+		}
 		sleep(1);
 	}
 	if (start_renewing(lk, err) == 0)
@@ -311,57 +339,22 @@ fail:
 	return (NULL);
 }
 
-static int
-pass_run(void *arg, const char *name, struct err *err)
-{
-	struct lock *lk = arg;
-	char path[PATH_MAX_LOCK];
-
-	if (strncmp(name, RUN_PREFIX, strlen(RUN_PREFIX)) != 0 || strlen(name) > 64)
-		return (0);
-	snprintf(path, sizeof(path), "%s/%s", LOCKS_DIR, name);
-	return (pass_lock(lk, path, err));
-}
-
 int
 lock_break_dead_runs(struct lock *lk, struct err *err)
 {
-	return (store_list(lk->st, LOCKS_DIR, pass_run, lk, err));
-}
-
-/* Make exclusive.lock, breaking a dead one once. */
-static int
-take_alone(struct lock *lk, struct err *err)
-{
-	struct lock *probe;
-	int rc;
-
-	if (write_lock_file(lk, err) == 0)
-		return (0);
-	if (err->code != EEXIST)
-		return (-1);
-	/* Judging the other's age takes a file of our own to read the storage's clock off. */
-	if ((probe = lock_new(lk->st, lk->program, "probe-", err)) == NULL)
-		return (-1);
-	rc = write_lock_file(probe, err);
-	if (rc == 0)
-		rc = pass_lock(probe, ALONE_PATH, err);
-	lock_release(probe);
-	return (rc == 0 ? write_lock_file(lk, err) : -1);
+	return (store_list(lk->st, LOCKS_DIR, pass_any, lk, err));
 }
 
 struct lock *
 lock_alone(struct store *st, const char *program, struct err *err)
 {
-	struct lock *lk = lock_new(st, program, NULL, err);
+	struct lock *lk = lock_new(st, program, ALONE_PREFIX, err);
 
 	if (lk == NULL)
 		return (NULL);
-	if (take_alone(lk, err) == -1) {
-		if (err->code == EEXIST)
-			err->code = EBUSY;
+	if (write_lock_file(lk, err) == -1)
 		lk->path[0] = '\0';
-	} else if (lock_break_dead_runs(lk, err) == 0 && start_renewing(lk, err) == 0)
+	else if (lock_break_dead_runs(lk, err) == 0 && start_renewing(lk, err) == 0)
 		return (lk);
 	lock_release(lk);
 	return (NULL);
@@ -373,13 +366,11 @@ lock_token(const struct lock *lk)
 	return (lk->token);
 }
 
-void
-lock_release(struct lock *lk)
+int
+lock_end(struct lock *lk, struct err *err)
 {
-	struct err ignored = ERR_INIT;
+	int rc = 0;
 
-	if (lk == NULL)
-		return;
 	if (lk->renewing) {
 		pthread_mutex_lock(&lk->mutex);
 		lk->stop = true;
@@ -387,10 +378,18 @@ lock_release(struct lock *lk)
 		pthread_mutex_unlock(&lk->mutex);
 		pthread_join(lk->renewer, NULL);
 	}
-	if (lk->path[0] != '\0' && lock_check(lk, &ignored) == 0)
-		store_unlink(lk->st, lk->path, &ignored);
+	if (lk->path[0] != '\0' && lock_check(lk, &(struct err)ERR_INIT) == 0)
+		rc = store_unlink(lk->st, lk->path, err);
 	pthread_mutex_destroy(&lk->mutex);
 	pthread_cond_destroy(&lk->wake);
 	free(lk->program);
 	free(lk);
+	return (rc);
+}
+
+void
+lock_release(struct lock *lk)
+{
+	if (lk != NULL)
+		lock_end(lk, &(struct err)ERR_INIT);
 }

@@ -8,6 +8,8 @@
 #ifndef OVB_LOCK_H
 #define OVB_LOCK_H
 
+#include <signal.h>
+
 #include "err.h"
 #include "store.h"
 
@@ -17,11 +19,12 @@
 struct lock;
 
 /**
- * lock_run(st, program, wait_s, err):
- * Hold the repository together with other runs.  While somebody holds it alone, tries again for ${wait_s} seconds.  ${program} stands in the
+ * lock_run(st, program, wait_s, stop, err):
+ * Hold the repository together with other runs.  While somebody holds it alone, tries again for ${wait_s} seconds, or until *${stop}
+ * (unless NULL) is set by a signal.  ${program} stands in the
  * lock, for people.  Fails: NULL, saying who holds it.
  */
-struct lock *lock_run(struct store *st, const char *program, unsigned int wait_s, struct err *err);
+struct lock *lock_run(struct store *st, const char *program, unsigned int wait_s, const volatile sig_atomic_t *stop, struct err *err);
 
 /** lock_alone(st, program, err): Hold the repository alone.  Fails: NULL; err->code is EBUSY when somebody else holds it. */
 struct lock *lock_alone(struct store *st, const char *program, struct err *err);
@@ -32,7 +35,10 @@ const char *lock_token(const struct lock *lk);
 /** lock_check(lk, err): Fails: -1 when the lock is no longer ours: somebody broke it, or removed it. */
 int lock_check(struct lock *lk, struct err *err);
 
-/** lock_release(lk): Give it up; harmless on NULL. */
+/** lock_end(lk, err): Give it up.  Fails: -1 when its file cannot be removed, and holds off others until it is old.  ${lk} is gone in any case. */
+int lock_end(struct lock *lk, struct err *err);
+
+/** lock_release(lk): The same, where nothing can be done about a failure; harmless on NULL. */
 void lock_release(struct lock *lk);
 
 /** lock_break_dead_runs(lk, err): As the holder of the repository alone: remove the locks of runs that are dead. */

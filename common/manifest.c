@@ -37,6 +37,8 @@ uuid_parse(const char *text, uint8_t id[16])
 	const char *p = text;
 	unsigned int byte;
 
+	if (strlen(text) != UUID_LEN - 1)
+		return (-1);
 	for (int i = 0; i < 16; i++, p += 2) {
 		if (*p == '-')
 			p++;

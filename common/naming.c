@@ -36,7 +36,7 @@ name_escape(const char *name, char out[NAMING_MAX], struct err *err)
 	if (name[0] == '\0')
 		return (err_set(err, 0, "a machine without a name"));
 	for (const char *p = name; *p != '\0'; p++) {
-		if (n + 4 > NAMING_MAX)
+		if (n + (stands_for_itself(name, p) ? 1 : 3) >= NAMING_MAX)
 			return (err_set(err, ENAMETOOLONG, "machine %.60s...", name));
 		if (stands_for_itself(name, p))
 			out[n++] = *p;
@@ -67,7 +67,7 @@ point_name_parse(const char *name, time_t *t, unsigned int *suffix)
 	struct tm tm = { 0 };
 	const char *rest;
 
-	if (strlen(name) > 40 || (rest = strptime(name, "%Y-%m-%dT%H%M%SZ", &tm)) == NULL)
+	if (strlen(name) > 40 || strspn(name, "0123456789") != 4 || (rest = strptime(name, "%Y-%m-%dT%H%M%SZ", &tm)) == NULL)
 		return (false);
 	*suffix = 1;
 	if (*rest == '-')

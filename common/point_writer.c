@@ -21,7 +21,7 @@ point_begin(struct repo *r, struct lock *lk, const char *vm, time_t t, struct er
 {
 	struct point_writer *pw = calloc(1, sizeof(*pw));
 	struct point *p;
-	int made;
+	int tries;
 
 	if (pw == NULL) {
 		err_nomem(err);
@@ -33,16 +33,21 @@ point_begin(struct repo *r, struct lock *lk, const char *vm, time_t t, struct er
 	p->time = t;
 	if (name_escape(vm, p->folder, err) == -1)
 		goto fail;
-	if ((made = store_mkdir(r->st, p->folder, err)) == -1 && err->code != EEXIST)
-		goto fail;
-	if (made == 0 && store_sync_dir(r->st, ".", err) == -1)
-		goto fail;
 	point_name(t, 1, p->name);
 	snprintf(pw->partial, sizeof(pw->partial), "%s/%.32s.%s.partial", p->folder, p->name, lock_token(lk));
-	if (store_mkdir(r->st, pw->partial, err) == -1)
-		goto fail;
-	pw->made = true;
-	return (pw);
+	/* Another run of this machine, that fails just now, may take the empty folder away. */
+	for (tries = 0; tries < 10; tries++) {
+		if (store_mkdir(r->st, p->folder, err) == -1 && err->code != EEXIST)
+			goto fail;
+		if (store_mkdir(r->st, pw->partial, err) == 0)
+			break;
+		if (err->code != ENOENT)
+			goto fail;
+	}
+	pw->made = tries < 10;
+	/* Whoever made the machine's folder may not have come to make it durable. */
+	if (pw->made && store_sync_dir(r->st, ".", err) == 0)
+		return (pw);
 fail:
 	point_end(pw);
 	return (NULL);
@@ -90,8 +95,8 @@ out:
 	return (rc);
 }
 
-int
-point_publish(struct point_writer *pw, const struct manifest *m, struct buf *sums, struct err *err)
+static int
+publish(struct point_writer *pw, const struct manifest *m, struct buf *sums, struct err *err)
 {
 	struct point *p = &pw->point;
 	char path[PATH_LEN];
@@ -110,6 +115,19 @@ point_publish(struct point_writer *pw, const struct manifest *m, struct buf *sum
 		if (err->code != EEXIST && err->code != ENOTEMPTY)
 			return (-1);
 	}
+	return (-1);
+}
+
+int
+point_publish(struct point_writer *pw, const struct manifest *m, struct buf *sums, struct err *err)
+{
+	struct err lost = ERR_INIT;
+
+	if (publish(pw, m, sums, err) == 0)
+		return (0);
+	/* Who lost the lock lost the folder too: that is the reason to tell. */
+	if (!pw->published && lock_check(pw->lk, &lost) == -1)
+		*err = lost;
 	return (-1);
 }
 

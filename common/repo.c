@@ -24,14 +24,14 @@ make_path(char out[PATH_LEN], const char *a, const char *b, const char *c, struc
 }
 
 static int
-read_repository_json(struct repo *r, struct err *err)
+read_repository_json(struct repo *r, const char *path, struct err *err)
 {
 	struct buf text = BUF_INIT;
 	const char *id;
 	json_t *o = NULL;
 	int rc = -1;
 
-	if (store_read_small(r->st, REPOSITORY_NAME, REPOSITORY_MAX, &text, err) == -1)
+	if (store_read_small(r->st, path, REPOSITORY_MAX, &text, err) == -1)
 		goto out;
 	if ((o = doc_parse(text.ptr, text.len, REPOSITORY_NAME, err)) == NULL || !json_is_integer(json_object_get(o, "format")) ||
 	    doc_text(o, "id", &id, err) == -1) {
@@ -87,6 +87,9 @@ out:
 	return (rc);
 }
 
+/*
+ * Put a damaged repository.json aside, and look at what was put aside: if another run has just made it anew, it goes back to its place.
+ */
 static int
 set_aside(struct repo *r, struct err *err)
 {
@@ -96,7 +99,11 @@ set_aside(struct repo *r, struct err *err)
 	if (io_random(random, sizeof(random), err) == -1)
 		return (-1);
 	snprintf(aside, sizeof(aside), "%s.damaged-%02x%02x%02x%02x", REPOSITORY_NAME, random[0], random[1], random[2], random[3]);
-	return (store_rename(r->st, REPOSITORY_NAME, aside, err));
+	if (store_rename(r->st, REPOSITORY_NAME, aside, err) == -1)
+		return (err->code == ENOENT ? 0 : -1);
+	if (read_repository_json(r, aside, err) == 0 && store_rename(r->st, aside, REPOSITORY_NAME, err) == -1 && err->code != EEXIST)
+		return (-1);
+	return (0);
 }
 
 struct repo *
@@ -113,16 +120,20 @@ repo_open(const char *url, bool make, struct err *err)
 		free(r);
 		return (NULL);
 	}
-	rc = read_repository_json(r, err);
+	rc = read_repository_json(r, REPOSITORY_NAME, err);
 	/* Nothing in it is needed to restore: one that is damaged is as good as none.  A writer puts it aside. */
-	if (rc == -1 && err->code == EBADMSG && (!make || set_aside(r, err) == 0))
-		err->code = ENOENT;
+	if (rc == -1 && err->code == EBADMSG) {
+		if (!make)
+			err->code = ENOENT;
+		else if (set_aside(r, err) == 0)
+			rc = read_repository_json(r, REPOSITORY_NAME, err);
+	}
 	if (rc == -1 && err->code == ENOENT) {
 		rc = 0;
 		r->id[0] = '\0';
 		/* Another run may make it at the same moment: then read theirs. */
 		if (make && write_repository_json(r, err) == -1)
-			rc = err->code == EEXIST ? read_repository_json(r, err) : -1;
+			rc = err->code == EEXIST || err->code == ENOENT ? read_repository_json(r, REPOSITORY_NAME, err) : -1;
 	}
 	if (rc == 0)
 		return (r);
@@ -212,9 +223,9 @@ repo_all_points(struct repo *r, struct points *out, struct err *err)
 	if (store_list(r->st, ".", add_machine, &names, err) == -1)
 		goto out;
 	for (size_t at = 0; at < names.len; at += strlen(names.ptr + at) + 1) {
-		if (store_stat(r->st, names.ptr + at, &sb, err) == -1)
-			goto out;
-		if (sb.is_dir && repo_points(r, names.ptr + at, out, err) == -1)
+		/* Readers take no lock: what goes meanwhile is no error. */
+		if ((store_stat(r->st, names.ptr + at, &sb, err) == -1 ||
+		    (sb.is_dir && repo_points(r, names.ptr + at, out, err) == -1)) && err->code != ENOENT)
 			goto out;
 	}
 	rc = 0;
@@ -287,14 +298,18 @@ points_free(struct points *p)
 static int
 read_manifest(struct repo *r, const struct point *p, const char *name, struct manifest *m, struct err *err)
 {
+	char path[PATH_LEN], folder[NAMING_MAX];
 	struct buf text = BUF_INIT;
-	char path[PATH_LEN];
 	int rc = -1;
 
 	if (make_path(path, p->folder, p->name, name, err) == -1)
 		return (-1);
 	if (store_read_small(r->st, path, MANIFEST_MAX, &text, err) == 0) {
 		rc = manifest_decode(m, text.ptr, text.len, err);
+		if (rc == 0 && (name_escape(m->vm, folder, err) == -1 || strcmp(folder, p->folder) != 0 || m->time != p->time)) {
+			manifest_free(m);
+			rc = err_set(err, 0, "it belongs to another restore point: files were exchanged");
+		}
 		if (rc == -1)
 			err_wrap(err, "%s/%s", r->st->url, path);
 	}
@@ -358,7 +373,7 @@ sweep_partial(void *arg, const char *name, struct err *err)
 
 	if (!has_ending(name, ".partial"))
 		return (0);
-	snprintf(away_name, sizeof(away_name), "%.17s.%s.partial", name, s->token);
+	snprintf(away_name, sizeof(away_name), "%.18s.%s.partial", name, s->token);
 	if (make_path(path, s->folder, name, NULL, err) == -1 || make_path(away, s->folder, away_name, NULL, err) == -1)
 		return (-1);
 	if (strcmp(path, away) != 0 && store_rename(s->r->st, path, away, err) == -1)
@@ -373,21 +388,23 @@ static int
 sweep_machine(void *arg, const char *name, struct err *err)
 {
 	struct sweep *s = arg;
+	unsigned int before = *s->swept;
 	struct store_stat sb;
 
 	if (has_ending(name, ".partial") && strncmp(name, REPOSITORY_NAME, strlen(REPOSITORY_NAME)) == 0)
-		return (store_unlink(s->r->st, name, err));
+		return (store_unlink(s->r->st, name, err) == -1 && err->code != ENOENT ? -1 : 0);
 	if (name[0] == '.')
 		return (0);
 	if (store_stat(s->r->st, name, &sb, err) == -1)
-		return (-1);
+		return (err->code == ENOENT ? 0 : -1);
 	if (!sb.is_dir)
 		return (0);
 	s->folder = name;
 	if (store_list(s->r->st, name, sweep_partial, s, err) == -1)
 		return (-1);
-	/* A machine whose first point never came to be leaves an empty folder; any other is not empty. */
-	store_rmdir(s->r->st, name, &(struct err)ERR_INIT);
+	/* A machine whose first point never came to be leaves an empty folder; others' empty folders (lost+found) are not ours. */
+	if (*s->swept > before)
+		store_rmdir(s->r->st, name, &(struct err)ERR_INIT);
 	return (0);
 }
 
@@ -403,6 +420,5 @@ repo_sweep(struct repo *r, const char *program, unsigned int *swept, struct err 
 		return (err->code == EBUSY ? 0 : -1);
 	s.token = lock_token(lk);
 	rc = store_list(r->st, ".", sweep_machine, &s, err);
-	lock_release(lk);
-	return (rc);
+	return (lock_end(lk, rc == 0 ? err : &(struct err)ERR_INIT) == -1 ? -1 : rc);
 }

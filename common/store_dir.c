@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,22 @@ failed(struct store *st, const char *path, const char *doing, struct err *err)
 	return (err_set(err, errno, "%s %s/%s", doing, st->url, path));
 }
 
+/* A folder that was just made must not be gone, with all in it, after a power cut. */
+static int
+sync_parent(const char *path, struct err *err)
+{
+	char *copy = strdup(path);
+	int fd, rc = 0;
+
+	if (copy == NULL)
+		return (err_nomem(err));
+	if ((fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) == -1 || fsync(fd) == -1)
+		rc = err_set(err, errno, "cannot make the folder that holds %s durable", path);
+	io_close(&fd);
+	free(copy);
+	return (rc);
+}
+
 struct store *
 store_dir_open(const char *path, bool make, struct err *err)
 {
@@ -58,7 +75,10 @@ store_dir_open(const char *path, bool make, struct err *err)
 		return (NULL);
 	}
 	d->st.ops = &dir_ops;
-	if (make && mkdir(path, 0700) == -1 && errno != EEXIST) {
+	if (make && mkdir(path, 0700) == 0) {
+		if (sync_parent(path, err) == -1)
+			goto fail;
+	} else if (make && errno != EEXIST) {
 		err_set(err, errno, "cannot make the repository's folder %s", path);
 		goto fail;
 	}

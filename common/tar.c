@@ -1,7 +1,5 @@
 #include "tar.h"
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
@@ -204,49 +202,13 @@ tar_sparse_map(const struct extents *ex, int (*emit)(void *, const void *, size_
 	return (rc);
 }
 
-static la_ssize_t
-plain_write(struct archive *a, void *arg, const void *p, size_t n)
-{
-	struct err err = ERR_INIT;
-
-	if (buf_add(arg, p, n, &err) == -1) {
-		archive_set_error(a, ENOMEM, "%s", err.text);
-		return (-1);
-	}
-	return ((la_ssize_t)n);
-}
-
 int
 tar_plain_header(struct buf *out, const char *name, uint64_t size, int64_t mtime, struct err *err)
 {
-	struct archive *a = archive_write_new();
-	struct archive_entry *e = archive_entry_new();
-	size_t before = out->len, after;
-	int rc = -1;
+	uint8_t h[TAR_BLOCK];
 
-	if (a == NULL || e == NULL) {
-		err_nomem(err);
-		goto out;
-	}
-	archive_entry_set_pathname(e, name);
-	archive_entry_set_filetype(e, AE_IFREG);
-	archive_entry_set_perm(e, 0600);
-	archive_entry_set_size(e, (la_int64_t)size);
-	archive_entry_set_mtime(e, mtime, 0);
-	archive_entry_set_uname(e, "root");
-	archive_entry_set_gname(e, "root");
-	if (archive_write_set_format_pax_restricted(a) != ARCHIVE_OK || archive_write_set_bytes_per_block(a, 0) != ARCHIVE_OK ||
-	    archive_write_open(a, out, NULL, plain_write, NULL) != ARCHIVE_OK || archive_write_header(a, e) != ARCHIVE_OK) {
-		err_set(err, 0, "cannot make a tar header for %s: %s", name, archive_error_string(a));
-		goto out;
-	}
-	rc = 0;
-out:
-	after = out->len;
-	/* Only the header is wanted: what closing adds (the data that never came) is cut off again. */
-	archive_entry_free(e);
-	archive_write_free(a);
-	if (out->ptr != NULL)
-		out->len = rc == 0 ? after : before;
-	return (rc);
+	if (strlen(name) > 100)
+		return (err_set(err, ENAMETOOLONG, "member %.60s...", name));
+	put_header(h, name, '0', size, mtime);
+	return (buf_add(out, h, TAR_BLOCK, err));
 }

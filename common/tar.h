@@ -1,8 +1,8 @@
 /*
  * tar.h - the headers of the members of an archive's tar stream (FORMAT.md, "Members of the tar stream").
  *
- * Sparse members' headers and maps are made here: GNU tar's manual, "Storing Sparse Files" (pax format, version 1.0).  Those of
- * plain members are libarchive's.
+ * Sparse members' headers and maps: GNU tar's manual, "Storing Sparse Files" (pax format, version 1.0).  Plain ones are made here too: libarchive
+ * writes a pax size record above 8 GiB, and wants the data through it.  It reads them.
  */
 #ifndef OVB_TAR_H
 #define OVB_TAR_H
@@ -38,7 +38,7 @@ int tar_sparse_header(struct buf *out, const char *name, const struct extents *e
 int tar_sparse_map(const struct extents *ex, int (*emit)(void *arg, const void *p, size_t n, struct err *err), void *arg,
     struct err *err);
 
-/** tar_plain_header(out, name, size, mtime, err): Append the header of a plain member.  Fails: -1. */
+/** tar_plain_header(out, name, size, mtime, err): Append the header of a plain member.  Fails: -1, when ${name} is longer than 100 bytes. */
 int tar_plain_header(struct buf *out, const char *name, uint64_t size, int64_t mtime, struct err *err);
 
 /** tar_padding(length): How many zero bytes follow ${length} bytes of a member's data. */

@@ -194,7 +194,7 @@ def make_templates(conf):
     broken_run(conf)
     cut(conf, lambda s: s[0] == 'rename' and ovb.POINT.fullmatch(os.path.basename(s[2])))
     [run_lock] = os.listdir(os.path.join(REPO, '.locks'))
-    shutil.copy(os.path.join(REPO, '.locks', run_lock), os.path.join(REPO, '.locks', 'exclusive.lock'))
+    shutil.copy(os.path.join(REPO, '.locks', run_lock), os.path.join(REPO, '.locks', 'exclusive-0123456789abcdef.lock'))
     shutil.copytree(AREA, 'remains')
 
 

@@ -154,7 +154,7 @@ def test_dead_partial_beside_live():
 def test_a_holder_that_goes():
     """A run waits for who holds the repository alone."""
     repo = Repository('goes')
-    path = repo.put('exclusive', lock())
+    path = repo.put('exclusive-0123456789abcdef', lock())
     child = repo.start()
     time.sleep(3)
     tap.ok(child.poll() is None and len(repo.points()) == 1, 'a run waits while another holds the repository alone')
@@ -166,7 +166,7 @@ def test_a_holder_that_goes():
 def start_a_holder_that_stays():
     repo = Repository('stays')
     repo.partial = repo.put_partial(DEAD_TOKEN)
-    repo.held = repo.put('exclusive', lock())
+    repo.held = repo.put('exclusive-0123456789abcdef', lock())
     repo.begun = time.monotonic()
     return repo, repo.start()
 
@@ -178,12 +178,12 @@ def finish_a_holder_that_stays(repo, child):
     tap.diag('after %.0f s: %s' % (took, r.stderr))
     tap.ok('%s is held by this test (process %d on %s)' % (repo.path, os.getpid(), socket.gethostname()) in r.stderr, 'and says who it is')
     tap.ok(os.path.exists(repo.partial), 'nothing was swept meanwhile')
-    tap.is_(os.listdir(repo.locks), ['exclusive.lock'], "the holder's lock stays, and no other")
+    tap.is_(os.listdir(repo.locks), ['exclusive-0123456789abcdef.lock'], "the holder's lock stays, and no other")
 
 
 def test_interrupted_while_waiting():
     repo = Repository('interrupted')
-    path = repo.put('exclusive', lock())
+    path = repo.put('exclusive-0123456789abcdef', lock())
     child = repo.start()
     time.sleep(1.5)
     begun = time.monotonic()
@@ -197,7 +197,7 @@ def test_interrupted_while_waiting():
     tap.diag('after %.1f s: %s' % (time.monotonic() - begun, r.stderr if r else 'still waiting'))
     r = r or finish(child)
     tap.ok(r.status == 1 and len(repo.points()) == 1, 'nothing is backed up after TERM')
-    tap.is_([n for n in os.listdir(repo.locks) if n != 'exclusive.lock'], [], 'and no lock is left')
+    tap.is_([n for n in os.listdir(repo.locks) if n != 'exclusive-0123456789abcdef.lock'], [], 'and no lock is left')
 
 
 # Dead locks.
@@ -217,7 +217,7 @@ DEAD = (
 def test_dead():
     for i, (what, make, age) in enumerate(DEAD):
         repo = Repository('dead%d' % i)
-        repo.put('exclusive', make(), age)
+        repo.put('exclusive-0123456789abcdef', make(), age)
         repo.put('run-' + DEAD_TOKEN, make(), age)
         repo.put_partial(DEAD_TOKEN)
         took, r = repo.run()
@@ -242,7 +242,7 @@ def test_live_until_old():
     repos = []
     for i, (what, make, age) in enumerate(LIVE):
         repo = Repository('old%d' % i)
-        repo.held = repo.put('exclusive', make(), age)
+        repo.held = repo.put('exclusive-0123456789abcdef', make(), age)
         repo.other = repo.put('run-' + DEAD_TOKEN, make(), age)
         repo.put_partial(DEAD_TOKEN)
         repos.append((what, repo))

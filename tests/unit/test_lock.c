@@ -86,7 +86,7 @@ noted_release(struct lock *lk)
 #define lock_alone(...)	noted(lock_alone(__VA_ARGS__))
 #define lock_release(lk) noted_release(lk)
 
-#define EXCLUSIVE	".locks/exclusive.lock"
+#define EXCLUSIVE	".locks/exclusive-" OTHER_TOKEN ".lock"
 #define ME		"the program"
 #define OTHER_TOKEN	"0123456789abcdef"
 
@@ -160,7 +160,7 @@ must_run(void)
 {
 	struct err err = ERR_INIT;
 
-	return (take(lock_run(plain, ME, 0, &err), &err));
+	return (take(lock_run(plain, ME, 0, NULL, &err), &err));
 }
 
 static struct lock *
@@ -303,16 +303,16 @@ a_run_waits(void **state)
 
 	(void)state;
 	to_release = must_alone();
-	assert_null(lock_run(plain, ME, 0, &err));
+	assert_null(lock_run(plain, ME, 0, NULL, &err));
 	assert_int_equal(slept, 0);
-	assert_null(lock_run(plain, ME, 7, &err));
+	assert_null(lock_run(plain, ME, 7, NULL, &err));
 	assert_int_equal(slept, 7);
 	assert_int_equal(err.code, EBUSY);
 	assert_non_null(strstr(err.text, "held by " ME));
 	assert_int_equal(lock_files(), 1);
 	slept = 0;
 	on_sleep = release_at_second_sleep;
-	run = lock_run(plain, ME, 7, &err);
+	run = lock_run(plain, ME, 7, NULL, &err);
 	assert_non_null(run);
 	assert_int_equal(slept, 2);
 	lock_release(run);
@@ -364,7 +364,7 @@ which_are_dead(void **state)
 		again();
 		err = (struct err)ERR_INIT;
 		put(path, lock_of(c));
-		lk = i % 3 == 0 ? lock_run(plain, ME, 0, &err) : lock_alone(plain, ME, &err);
+		lk = i % 3 == 0 ? lock_run(plain, ME, 0, NULL, &err) : lock_alone(plain, ME, &err);
 		if ((lk != NULL) != c->dead || (lk == NULL && (err.code != EBUSY || strstr(err.text, "another program") == NULL)))
 			fail_msg("%s in %s: %s", c->what, path, lk != NULL ? "broken" : err.text);
 		lock_release(lk);
@@ -384,12 +384,12 @@ not_understood(void **state)
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
 		again();
 		write_text(EXCLUSIVE, texts[i]);
-		if (lock_run(plain, ME, 0, &err) != NULL || err.code != EBUSY)
+		if (lock_run(plain, ME, 0, NULL, &err) != NULL || err.code != EBUSY)
 			fail_msg("'%s' does not hold the repository: %s", texts[i], err.text);
 		if (lock_alone(plain, ME, &err) != NULL || err.code != EBUSY)
 			fail_msg("'%s' does not hold the repository alone: %s", texts[i], err.text);
 		make_old(EXCLUSIVE, 310);
-		assert_non_null(lk = lock_run(plain, ME, 0, &err));
+		assert_non_null(lk = lock_run(plain, ME, 0, NULL, &err));
 		lock_release(lk);
 		assert_int_equal(lock_files(), 0);
 		write_text(".locks/run-x.lock", texts[i]);
@@ -410,7 +410,7 @@ huge_lock(void **state)
 	(void)state;
 	memset(text, ' ', sizeof(text) - 1);
 	write_text(EXCLUSIVE, text);
-	assert_null(lock_run(plain, ME, 0, &err));
+	assert_null(lock_run(plain, ME, 0, NULL, &err));
 	assert_int_equal(err.code, EBUSY);
 	make_old(EXCLUSIVE, 310);
 	lock_release(must_run());
@@ -525,7 +525,7 @@ not_renewed_when_lost(void **state)
 static struct lock *
 watched(bool alone, struct err *err)
 {
-	return (alone ? lock_alone(&hooked->st, ME, err) : lock_run(&hooked->st, ME, 0, err));
+	return (alone ? lock_alone(&hooked->st, ME, err) : lock_run(&hooked->st, ME, 0, NULL, err));
 }
 
 static void
@@ -583,7 +583,7 @@ other_takes(void *arg)
 	struct meeting *m = arg;
 	struct err err = ERR_INIT;
 
-	m->other = m->other_alone ? lock_alone(plain, "other", &err) : lock_run(plain, "other", 0, &err);
+	m->other = m->other_alone ? lock_alone(plain, "other", &err) : lock_run(plain, "other", 0, NULL, &err);
 }
 
 /* Returns whether there is such a call; then *${got} is raised when one of them had its lock. */

@@ -145,7 +145,7 @@ run(struct repo *r, const char *vm, time_t t, struct err *err)
 
 	if (repo_sweep(r, ME, &swept, err) == -1)
 		return (-1);
-	if ((lk = lock_run(r->st, ME, 0, err)) == NULL)
+	if ((lk = lock_run(r->st, ME, 0, NULL, err)) == NULL)
 		return (err->code == EBUSY ? 1 : -1);
 	rc = make_point(r, lk, vm, t, NULL, err);
 	lock_release(lk);
@@ -165,7 +165,7 @@ static struct lock *
 must_lock(void)
 {
 	struct err err = ERR_INIT;
-	struct lock *lk = lock_run(repo->st, ME, 0, &err);
+	struct lock *lk = lock_run(repo->st, ME, 0, NULL, &err);
 
 	if (lk == NULL)
 		fail_msg("no lock: %s", err.text);
@@ -499,7 +499,7 @@ static void
 order_of_publishing(void **state)
 {
 	struct err err = ERR_INIT;
-	struct lock *lk = lock_run(&hooked->st, ME, 0, &err);
+	struct lock *lk = lock_run(&hooked->st, ME, 0, NULL, &err);
 	char want[1024];
 
 	(void)state;
@@ -756,7 +756,7 @@ a_run_meets_a_sweep(void **state)
 		again();
 		make_remains("web", DEAD_TOKEN);
 		meet_at(n, other_sweep, NULL);
-		if ((lk = lock_run(&hooked->st, ME, 0, &err)) != NULL)
+		if ((lk = lock_run(&hooked->st, ME, 0, NULL, &err)) != NULL)
 			rc = make_point(watched, lk, "web", T0, NULL, &err);
 		lock_release(lk);
 		more = reached(n);
@@ -783,7 +783,7 @@ a_run_meets_one_that_fails(void **state)
 		again();
 		theirs = must_lock();
 		assert_non_null(failing = point_begin(repo, theirs, "web", T0, &err));
-		assert_non_null(lk = lock_run(&hooked->st, ME, 0, &err));
+		assert_non_null(lk = lock_run(&hooked->st, ME, 0, NULL, &err));
 		meet_at(n, other_ends, NULL);
 		rc = make_point(watched, lk, "web", T0, NULL, &err);
 		more = reached(n);
