@@ -33,7 +33,7 @@ SCENARIOS := $(sort $(wildcard tests/scenario/*.t tests/tools/*.t tests/oracle_s
 PROGRAMS := $(BUILD)/bin/virt-backupd $(BUILD)/bin/virt-restore
 MANUALS  := $(notdir $(wildcard packaging/man/*.[1-8]))
 
-.PHONY: all help deps deps-build deps-test demo check test-programs check-asan check-tsan check-valgrind lint fuzz install uninstall dist clean
+.PHONY: all help deps deps-build deps-test demo check test-programs check-asan check-tsan check-valgrind lint fuzz bench install uninstall dist clean
 .DELETE_ON_ERROR:
 
 all: $(PROGRAMS)
@@ -80,6 +80,12 @@ FUZZ_SECONDS ?= 60
 fuzz: deps $(FUZZERS)
 	for f in $(FUZZERS); do n=$$(basename $$f .fuzzer); mkdir -p $(BUILD)/corpus/$$n; \
 	    $$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=512 -timeout=10 $(BUILD)/corpus/$$n tests/fuzz/corpus/$${n#fuzz_} || exit 1; done
+
+#: make bench           ratios against named peers, into build/bench.md (installs them)
+bench: deps-build
+	packaging/install-packages bench
+	$(MAKE) all
+	tests/bench $(BUILD)
 
 #: make install         into $(DESTDIR)$(PREFIX);  make uninstall takes it away again
 install: all

@@ -65,14 +65,10 @@ point_create(struct point_writer *pw, const char *name, struct err *err)
 static int
 write_file(struct point_writer *pw, const char *name, const struct buf *text, struct err *err)
 {
-	struct store_file *f = point_create(pw, name, err);
-	int rc;
+	char path[PATH_LEN + NAMING_MAX];
 
-	if (f == NULL)
-		return (-1);
-	rc = store_append(f, text->ptr, text->len, err) == -1 ? -1 : store_sync(f, err);
-	store_file_close(f);
-	return (rc);
+	snprintf(path, sizeof(path), "%s/%s", pw->partial, name);
+	return (store_write_small(pw->r->st, path, text, err));
 }
 
 static int

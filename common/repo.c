@@ -48,20 +48,6 @@ out:
 	return (rc);
 }
 
-/* Write a whole small file under a name that is not its last one. */
-static int
-write_small(struct store *st, const char *path, const struct buf *text, struct err *err)
-{
-	struct store_file *f = store_create(st, path, err);
-	int rc;
-
-	if (f == NULL)
-		return (-1);
-	rc = store_append(f, text->ptr, text->len, err) == -1 ? -1 : store_sync(f, err);
-	store_file_close(f);
-	return (rc);
-}
-
 static int
 write_repository_json(struct repo *r, struct err *err)
 {
@@ -78,7 +64,7 @@ write_repository_json(struct repo *r, struct err *err)
 	if (doc_write(json_pack("{s:i, s:s, s:s, s:s}", "format", 1, "id", r->id, "created", created, "program",
 	    "openvirt-backup " OVB_VERSION), &text, err) == -1)
 		goto out;
-	if (write_small(r->st, staged, &text, err) == -1 || store_rename(r->st, staged, REPOSITORY_NAME, err) == -1)
+	if (store_write_small(r->st, staged, &text, err) == -1 || store_rename(r->st, staged, REPOSITORY_NAME, err) == -1)
 		store_unlink(r->st, staged, &(struct err)ERR_INIT);
 	else
 		rc = store_sync_dir(r->st, ".", err);

@@ -175,6 +175,19 @@ out:
 	return (rc);
 }
 
+int
+store_write_small(struct store *st, const char *path, const struct buf *text, struct err *err)
+{
+	struct store_file *f = store_create(st, path, err);
+	int rc;
+
+	if (f == NULL)
+		return (-1);
+	rc = store_append(f, text->ptr, text->len, err) == -1 ? -1 : store_sync(f, err);
+	store_file_close(f);
+	return (rc);
+}
+
 /* A folder's names are collected first: removing while listing confuses some file systems. */
 static int
 collect_name(void *arg, const char *name, struct err *err)

@@ -113,6 +113,9 @@ void store_file_close(struct store_file *f);
 struct buf;
 int store_read_small(struct store *st, const char *path, size_t max, struct buf *out, struct err *err);
 
+/** store_write_small(st, path, text, err): Make a new file, durable, with all of ${text}.  Its name is not durable yet.  Fails: -1. */
+int store_write_small(struct store *st, const char *path, const struct buf *text, struct err *err);
+
 /** store_remove_tree(st, path, err): Remove a folder and all in it, folders to a depth of four. */
 int store_remove_tree(struct store *st, const char *path, struct err *err);
 
