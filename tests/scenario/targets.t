@@ -38,10 +38,16 @@ def same_prefix(image, target):
     return True
 
 
+def no_thicker(target, image):
+    """Not one byte more of data; the file system's own tree of extents may be packed less tightly (ext4: 340 in a block, half as many after splits)."""
+    return (sum(n for _, n in images.extents(target)) <= sum(n for _, n in images.extents(image)) and
+            settled(target) <= settled(image) + 4096 * (len(images.extents(image)) // 170))
+
+
 def to_raw(folder, image, name):
     r = ovb.restore(folder, 'out.raw')
     tap.ok(r.status == 0 and images.same_content(image, 'out.raw'), name + ' to raw: identical')
-    tap.ok(images.allocated('out.raw') <= images.allocated(image), name + ' to raw: no thicker')
+    tap.ok(no_thicker('out.raw', image), name + ' to raw: no thicker')
     os.unlink('out.raw')
 
 
@@ -83,7 +89,7 @@ def to_loop(folder, image, name):
         tap.run(['losetup', '--detach', device])
     with open('dev.img', 'rb') as f:
         os.fsync(f.fileno())
-    tap.ok(images.allocated('dev.img') <= images.allocated(image) + 4096, name + ' to a block device: zeroes were discarded')
+    tap.ok(no_thicker('dev.img', image) or settled('dev.img') <= settled(image) + 4096, name + ' to a block device: zeroes were discarded')
     os.unlink('dev.img')
 
 
@@ -110,7 +116,7 @@ def to_nbd(folder, image, name):
         tap.is_(ovb.restore(folder, uri, '--force').status, 0, name + ' to NBD with --force')
     tap.stop(server)
     tap.ok(same_prefix(image, 'nbd.img'), name + ' to NBD: identical')
-    tap.ok(images.allocated('nbd.img') <= images.allocated(image) + 4096, name + ' to NBD: no thicker')
+    tap.ok(no_thicker('nbd.img', image) or settled('nbd.img') <= settled(image) + 4096, name + ' to NBD: no thicker')
     os.unlink('nbd.img')
 
 
