@@ -115,7 +115,7 @@ bz2_encode(void *enc, const uint8_t *in, size_t n, uint8_t *out, size_t cap, siz
 
 	if ((r = BZ2_bzCompressInit(&s, b->level, 0, 0)) != BZ_OK)
 		return (err_set(err, 0, "bzip2: %s", bz2_reason(r)));
-	s.next_in = (char *)(uintptr_t)in;	/* NOLINT(performance-no-int-to-ptr): libbz2 takes no const */
+	s.next_in = (char *)(uintptr_t)in;
 	s.avail_in = (unsigned int)n;
 	s.next_out = (char *)out;
 	s.avail_out = (unsigned int)cap;
@@ -135,7 +135,7 @@ bz2_decode(void *dec, const uint8_t *in, size_t n, size_t *used, uint8_t *out, s
 
 	if ((r = BZ2_bzDecompressInit(&s, 0, 0)) != BZ_OK)
 		return (err_set(err, 0, "bzip2: %s", bz2_reason(r)));
-	s.next_in = (char *)(uintptr_t)in;	/* NOLINT(performance-no-int-to-ptr): as above */
+	s.next_in = (char *)(uintptr_t)in;
 	s.avail_in = (unsigned int)n;
 	s.next_out = (char *)out;
 	s.avail_out = (unsigned int)cap;

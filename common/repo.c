@@ -292,6 +292,7 @@ read_manifest(struct repo *r, const struct point *p, const char *name, struct ma
 		return (-1);
 	if (store_read_small(r->st, path, MANIFEST_MAX, &text, err) == 0) {
 		rc = manifest_decode(m, text.ptr, text.len, err);
+		/* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): no list of points has entries and no memory */
 		if (rc == 0 && (name_escape(m->vm, folder, err) == -1 || strcmp(folder, p->folder) != 0 || m->time != p->time)) {
 			manifest_free(m);
 			rc = err_set(err, 0, "it belongs to another restore point: files were exchanged");

@@ -138,6 +138,7 @@ static int
 is_all_zero(struct nbd *n, bool *zero, struct err *err)
 {
 	struct zero_check z = { 0, false };
+	/* cppcheck-suppress legacyUninitvar ; it takes the initialiser for a use */
 	nbd_extent_callback callback = { .callback = on_extents, .user_data = &z };
 	uint64_t before, length;
 
