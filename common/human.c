@@ -1,6 +1,9 @@
 #include "human.h"
 
+#include <locale.h>
 #include <stdio.h>
+#include <string.h>
+#include <wchar.h>
 
 const char *
 human_size(uint64_t bytes, char out[HUMAN_LEN])
@@ -40,4 +43,50 @@ human_safe(char *text)
 		if ((*p < 0x20 && *p != '\n') || *p == 0x7f || (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0))
 			*p = '?';
 	return (text);
+}
+
+/* The columns that the character at ${at} takes, and its ${bytes}. */
+static unsigned int
+character_columns(const char *at, size_t *bytes)
+{
+	mbstate_t state = { 0 };
+	wchar_t c;
+	int columns;
+
+	*bytes = mbrtowc(&c, at, strlen(at), &state);
+	if (*bytes == (size_t)-1 || *bytes == (size_t)-2 || *bytes == 0) {
+		*bytes = 1;
+		return (1);
+	}
+	columns = wcwidth(c);
+	return (columns < 0 ? 1 : (unsigned int)columns);
+}
+
+unsigned int
+human_fit(char *text, unsigned int columns)
+{
+	locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0), before = utf8 != (locale_t)0 ? uselocale(utf8) : (locale_t)0;
+	unsigned int used = 0, cut_columns = 0, wide;
+	char *at = text, *cut = text;
+	size_t bytes;
+
+	for (; *at != '\0' && used <= columns; at += bytes, used += wide) {
+		if (used + 3 <= columns) {
+			cut = at;
+			cut_columns = used;
+		}
+		wide = character_columns(at, &bytes);
+	}
+	if (used > columns && columns >= 3) {
+		memcpy(cut, "...", 4);
+		used = cut_columns + 3;
+	} else if (used > columns) {
+		*text = '\0';
+		used = 0;
+	}
+	if (utf8 != (locale_t)0) {
+		uselocale(before);
+		freelocale(utf8);
+	}
+	return (used);
 }

@@ -16,4 +16,11 @@ const char *human_duration(double seconds, char out[HUMAN_LEN]);
 /** human_safe(text): Replace, in place, control characters, which could change what a terminal shows, by '?'.  Returns ${text}. */
 char *human_safe(char *text);
 
+/**
+ * human_fit(text, columns):
+ * Shorten UTF-8 ${text}, in place, to at most ${columns} of a terminal's columns, between characters and with "..." for what went.  Returns the
+ * columns it takes (wcwidth(3) in the C.UTF-8 locale; bytes that are no character count as one).
+ */
+unsigned int human_fit(char *text, unsigned int columns);
+
 #endif

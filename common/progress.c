@@ -9,7 +9,9 @@
 
 #include "human.h"
 
+#define BAR_MIN		8u		/* columns, with its brackets: a shorter one says nothing */
 #define BAR_MAX		40u
+#define LABEL_MIN	12u
 #define SMOOTH_S	5.0		/* the rate shown is that of about the last seconds */
 
 static double
@@ -57,8 +59,8 @@ seconds_left(const struct progress *p, uint64_t done)
 void
 progress_format(const struct progress *p, uint64_t done, double seconds, unsigned int columns, char *line, size_t n)
 {
-	char got[HUMAN_LEN], all[HUMAN_LEN], rate[HUMAN_LEN], left[HUMAN_LEN], bar[BAR_MAX + 1];
-	unsigned int percent = p->total > 0 ? (unsigned int)(100.0 * (double)done / (double)p->total) : 0, width, full, used;
+	char got[HUMAN_LEN], all[HUMAN_LEN], rate[HUMAN_LEN], left[HUMAN_LEN], facts[160], bar[BAR_MAX + 4] = "", label[sizeof(p->label)];
+	unsigned int percent = p->total > 0 ? (unsigned int)(100.0 * (double)done / (double)p->total) : 0, width, used;
 
 	if (percent > 100)
 		percent = 100;
@@ -66,20 +68,23 @@ progress_format(const struct progress *p, uint64_t done, double seconds, unsigne
 	human_size(p->total, all);
 	human_size((uint64_t)p->rate, rate);
 	human_duration(seconds < 1 ? 0 : seconds_left(p, done), left);
-	used = (unsigned int)snprintf(line, n, "%s %3u%%  %s of %s  %s/s  %s left", p->label, percent, got, all, rate, left);
-	if (columns < used + 8) {
-		if (columns < n)
-			line[columns] = '\0';
-		return;
+	used = (unsigned int)snprintf(facts, sizeof(facts), " %3u%%  %s of %s  %s/s  %s left", percent, got, all, rate, left);
+	if (columns < used + LABEL_MIN)
+		used = (unsigned int)snprintf(facts, sizeof(facts), " %3u%%  %s of %s", percent, got, all);
+	if (columns < used + LABEL_MIN)
+		used = (unsigned int)snprintf(facts, sizeof(facts), " %3u%%", percent);
+	snprintf(label, sizeof(label), "%s", p->label);
+	used += human_fit(label, columns > used ? columns - used : 0);
+	if (columns >= used + BAR_MIN) {
+		width = columns - used - 3;
+		if (width > BAR_MAX)
+			width = BAR_MAX;
+		memset(bar, '.', width + 3);
+		memcpy(bar, " [", 2);
+		memset(bar + 2, '#', width * percent / 100);
+		memcpy(bar + 2 + width, "]", 2);
 	}
-	width = columns - used - 4;
-	if (width > BAR_MAX)
-		width = BAR_MAX;
-	full = width * percent / 100;
-	memset(bar, '#', full);
-	memset(bar + full, '.', width - full);
-	bar[width] = '\0';
-	snprintf(line, n, "%s [%s] %3u%%  %s of %s  %s/s  %s left", p->label, bar, percent, got, all, rate, left);
+	snprintf(line, n, "%s%s%s", label, bar, facts);
 }
 
 static unsigned int
@@ -107,13 +112,13 @@ progress_update(struct progress *p, uint64_t done)
 {
 	double since, weight, now_rate;
 	struct timespec now;
-	char line[512];
+	char line[sizeof(p->label) + 256];
 
 	if (p->mode == PROGRESS_NONE)
 		return;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	since = seconds_between(&p->shown, &now);
-	if (since < (p->mode == PROGRESS_JSON ? 1.0 : 0.2))
+	if (since < (p->mode == PROGRESS_JSON && p->drawn ? 1.0 : 0.2))
 		return;
 	now_rate = (double)(done - p->shown_done) / since;
 	weight = p->rate > 0 && since < SMOOTH_S ? since / SMOOTH_S : 1;
@@ -122,6 +127,7 @@ progress_update(struct progress *p, uint64_t done)
 	p->shown_done = done;
 	if (p->mode == PROGRESS_JSON) {
 		show_json(p, done);
+		p->drawn = true;
 		return;
 	}
 	progress_format(p, done, seconds_between(&p->begun, &now), terminal_columns(p->out) - 1, line, sizeof(line));
@@ -133,7 +139,7 @@ progress_update(struct progress *p, uint64_t done)
 void
 progress_end(struct progress *p)
 {
-	if (p->drawn)
+	if (p->drawn && p->mode == PROGRESS_BAR)
 		fprintf(p->out, "\r\033[K");
 	p->drawn = false;
 	fflush(p->out);
