@@ -36,7 +36,7 @@ event(json_t *o)
 }
 
 static void
-report_done(const struct run_options *opt, const struct image_file *f, const struct image_backup_result *r)
+report_done(const struct run_options *opt, const struct image_file *f, const struct point_result *r)
 {
 	char size[HUMAN_LEN], provisioned[HUMAN_LEN], stored[HUMAN_LEN], duration[HUMAN_LEN], rate[HUMAN_LEN];
 	uint64_t per_second = r->seconds > 0 ? (uint64_t)((double)r->read / r->seconds) : 0;
@@ -79,19 +79,18 @@ static int
 back_up_all(const struct conf_job *job, const struct image_files *files, struct repo *repo, struct lock *lk, const struct run_options *opt)
 {
 	struct progress progress;
-	struct image_backup b = { .job = job, .repo = repo, .lock = lk, .progress = &progress, .interrupted = opt->interrupted };
-	struct image_backup_result result;
+	struct backup_run run = { .job = job, .repo = repo, .lock = lk, .progress = &progress, .interrupted = opt->interrupted, .json = opt->json };
+	struct point_result result;
 	struct err err = ERR_INIT;
 	int rc = 0;
 
 	progress_init(&progress, opt->json, stderr, stdout);
 	for (size_t i = 0; i < files->n && !*opt->interrupted; i++) {
-		b.file = &files->v[i];
-		if (backup_image(&b, &result, &err) == -1) {
-			report_failed(opt, b.file->vm, &err);
+		if (backup_image(&run, &files->v[i], &result, &err) == -1) {
+			report_failed(opt, files->v[i].vm, &err);
 			rc = 1;
 		} else
-			report_done(opt, b.file, &result);
+			report_done(opt, &files->v[i], &result);
 	}
 	if (*opt->interrupted && rc == 0) {
 		fprintf(stderr, "virt-backupd: stopped; what was reported done is done\n");

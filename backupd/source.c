@@ -16,13 +16,63 @@ source_extents(struct source *s, struct err *err)
 	return (ex);
 }
 
-int
-source_read(struct source *s, void *p, size_t n, uint64_t offset, struct err *err)
+struct source_reader *
+source_reader_new(struct source *s, struct err *err)
 {
-	if (s->ops->read(s, p, n, offset, err) == -1)
+	struct source_reader *r = s->ops->reader_new(s, err);
+
+	if (r != NULL)
+		r->s = s;
+	return (r);
+}
+
+void
+source_reader_free(struct source_reader *r)
+{
+	if (r != NULL)
+		r->s->ops->reader_free(r);
+}
+
+int
+source_read(struct source_reader *r, void *p, size_t n, uint64_t offset, struct err *err)
+{
+	if (r->s->ops->read(r, p, n, offset, err) == -1)
 		return (-1);
-	s->bytes_read += n;
+	atomic_fetch_add(&r->s->bytes_read, n);
 	return (0);
+}
+
+static void *
+feed_reader_new(void *arg, struct err *err)
+{
+	return (source_reader_new(arg, err));
+}
+
+static void
+feed_reader_free(void *reader)
+{
+	source_reader_free(reader);
+}
+
+static int
+feed_read(void *reader, void *p, size_t n, uint64_t offset, struct err *err)
+{
+	return (source_read(reader, p, n, offset, err));
+}
+
+static int
+feed_tick(void *arg, uint64_t done, struct err *err)
+{
+	struct source *s = arg;
+
+	return (s->tick != NULL ? s->tick(s->tick_arg, done, err) : 0);
+}
+
+struct archive_feed
+source_feed(struct source *s)
+{
+	return ((struct archive_feed){ .arg = s, .reader_new = feed_reader_new, .reader_free = feed_reader_free, .read = feed_read,
+	    .tick = feed_tick });
 }
 
 int

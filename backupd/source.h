@@ -1,27 +1,39 @@
 /*
  * source.h - where the bytes of a disk come from.  Each kind is one file, source_*.c.
  *
- * Calling sequence:  source_*_open -> source_extents -> source_read* -> source_settled -> source_close
- * Threads: one at a time.
+ * Calling sequence:  source_*_open -> source_extents -> (source_feed, or source_reader_new -> source_read* -> source_reader_free)
+ *                    -> source_settled -> source_close
+ * Threads: one at a time, but for readers: any number, each of one thread.
  */
 #ifndef OVB_SOURCE_H
 #define OVB_SOURCE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "archive_writer.h"
 #include "err.h"
 #include "extent.h"
 
 struct source;
 
+/* Each kind's readers begin with this. */
+struct source_reader {
+	struct source	*s;
+};
+
 struct source_ops {
 	/** Add what may hold data to ${ex}, in order. */
 	int	(*extents)(struct source *, struct extents *ex, struct err *);
 
+	/** What one reading thread needs. */
+	struct source_reader *(*reader_new)(struct source *, struct err *);
+	void	(*reader_free)(struct source_reader *);
+
 	/** Read exactly ${n} bytes. */
-	int	(*read)(struct source *, void *p, size_t n, uint64_t offset, struct err *);
+	int	(*read)(struct source_reader *, void *p, size_t n, uint64_t offset, struct err *);
 
 	/** Fails when what was read may not be one state of the disk. */
 	int	(*settled)(struct source *, struct err *);
@@ -30,14 +42,14 @@ struct source_ops {
 
 struct source {
 	const struct source_ops	*ops;
-	char			*path;		/* as in the config */
+	char			*path;		/* as a person would name it */
 	uint64_t		 size;		/* virtual, bytes */
 	int64_t			 mtime;		/* seconds since 1970; 0 when it has none */
-	uint64_t		 bytes_read;	/* all reads so far */
+	_Atomic uint64_t	 bytes_read;	/* all reads so far */
 	bool			 scanned;	/* zeroes were found by reading: the storage could not tell holes */
 	bool			 in_use;	/* somebody holds it for writing, and the job allows that */
 
-	/* Called, where set, while the whole disk is read to find zeroes, with the bytes read so far; -1 stops. */
+	/* Called, where set, while the disk is read, with the bytes read so far; -1 stops. */
 	int			(*tick)(void *arg, uint64_t done, struct err *);
 	void			*tick_arg;
 };
@@ -51,7 +63,12 @@ struct source *source_image_open(const char *path, bool allow_in_use, struct err
 /** source_extents(s, err): The map of what must be read, to be freed by the caller.  Fails: NULL. */
 struct extents *source_extents(struct source *s, struct err *err);
 
-int source_read(struct source *s, void *p, size_t n, uint64_t offset, struct err *err);
+struct source_reader *source_reader_new(struct source *s, struct err *err);
+void source_reader_free(struct source_reader *r);
+int source_read(struct source_reader *r, void *p, size_t n, uint64_t offset, struct err *err);
+
+/** source_feed(s): ${s} as what an archive is fed from. */
+struct archive_feed source_feed(struct source *s);
 
 /** source_settled(s, err): After the last read.  Fails: -1 when the disk changed since it was opened. */
 int source_settled(struct source *s, struct err *err);

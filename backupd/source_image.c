@@ -23,6 +23,10 @@ struct image {
 	struct source		 s;
 	int			 fd;
 	struct stat		 opened;	/* as it was when opened */
+};
+
+struct image_reader {
+	struct source_reader	 r;
 	struct pagecache_range	 seen;
 };
 
@@ -88,23 +92,43 @@ source_image_open(const char *path, bool allow_in_use, struct err *err)
 	return (&im->s);
 }
 
-static int
-image_read(struct source *s, void *p, size_t n, uint64_t offset, struct err *err)
+static struct source_reader *
+image_reader_new(struct source *s, struct err *err)
 {
-	struct image *im = image_of(s);
+	struct image_reader *r = calloc(1, sizeof(*r));
+
+	(void)s;
+	if (r == NULL) {
+		err_nomem(err);
+		return (NULL);
+	}
+	return (&r->r);
+}
+
+static void
+image_reader_free(struct source_reader *r)
+{
+	free(r);
+}
+
+static int
+image_read(struct source_reader *reader, void *p, size_t n, uint64_t offset, struct err *err)
+{
+	struct image_reader *r = (struct image_reader *)reader;
+	const struct image *im = image_of(reader->s);
 	ssize_t got;
 	size_t part;
 
 	for (size_t at = 0; at < n; at += part) {
 		part = n - at < PAGECACHE_RANGE ? n - at : PAGECACHE_RANGE;
-		pagecache_look(&im->seen, im->fd, offset + at, part);
+		pagecache_look(&r->seen, im->fd, offset + at, part);
 		got = io_pread(im->fd, (char *)p + at, part, offset + at);
-		pagecache_restore(&im->seen);
+		pagecache_restore(&r->seen);
 		if (got == -1)
-			return (err_set(err, errno, "cannot read %s at offset %llu", s->path, (unsigned long long)(offset + at)));
+			return (err_set(err, errno, "cannot read %s at offset %llu", im->s.path, (unsigned long long)(offset + at)));
 		if ((size_t)got != part)
 			return (err_set(err, 0, "%s ends at %llu, but had %llu bytes when it was opened: it was made shorter while it was read",
-			    s->path, (unsigned long long)(offset + at + (size_t)got), (unsigned long long)s->size));
+			    im->s.path, (unsigned long long)(offset + at + (size_t)got), (unsigned long long)im->s.size));
 	}
 	return (0);
 }
@@ -142,16 +166,19 @@ can_tell_holes(const struct image *im)
 static int
 scan(struct source *s, struct extents *ex, struct err *err)
 {
+	struct source_reader *r = source_reader_new(s, err);
 	uint8_t *buf = malloc(SCAN_CHUNK);
 	size_t n, piece;
 	int rc = -1;
 
 	if (buf == NULL)
-		return (err_nomem(err));
+		err_nomem(err);
+	if (buf == NULL || r == NULL)
+		goto out;
 	s->scanned = true;
 	for (uint64_t at = 0; at < s->size; at += n) {
 		n = s->size - at < SCAN_CHUNK ? (size_t)(s->size - at) : SCAN_CHUNK;
-		if (source_read(s, buf, n, at, err) == -1 || (s->tick != NULL && s->tick(s->tick_arg, at + n, err) == -1))
+		if (source_read(r, buf, n, at, err) == -1 || (s->tick != NULL && s->tick(s->tick_arg, at + n, err) == -1))
 			goto out;
 		for (size_t i = 0; i < n; i += piece) {
 			piece = n - i < SCAN_GRAIN ? n - i : SCAN_GRAIN;
@@ -162,6 +189,7 @@ scan(struct source *s, struct extents *ex, struct err *err)
 	rc = 0;
 out:
 	free(buf);
+	source_reader_free(r);
 	return (rc);
 }
 
@@ -234,5 +262,5 @@ image_close(struct source *s)
 }
 
 static const struct source_ops image_ops = {
-	.extents = image_extents, .read = image_read, .settled = image_settled, .close = image_close,
+	.extents = image_extents, .reader_new = image_reader_new, .reader_free = image_reader_free, .read = image_read, .settled = image_settled, .close = image_close,
 };

@@ -30,7 +30,7 @@ void archive_close(struct archive_reader *ar);
 
 /*
  * The archives that a restore needs: the one of its point, and those that the point's index names, opened when they are first
- * asked for.  Threads: one at a time.
+ * asked for.  Threads: any, for archive_set_first() and archive_set_find().
  */
 struct archive_set;
 

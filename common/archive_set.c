@@ -1,10 +1,12 @@
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "archive_reader.h"
 
-
 struct archive_set {
+	struct archive_reader	 *first;
+	pthread_mutex_t		  lock;		/* guards all below */
 	struct repo		 *repo;		/* NULL: a bare archive */
 	char			  folder[NAMING_MAX];	/* the machine's: its own points are looked at first */
 	struct archive_reader	**v;
@@ -22,6 +24,8 @@ archive_set_new(struct repo *r, struct archive_reader *first, const char *folder
 		err_nomem(err);
 		return (NULL);
 	}
+	pthread_mutex_init(&set->lock, NULL);
+	set->first = first;
 	set->repo = r;
 	strncpy(set->folder, folder, sizeof(set->folder) - 1);
 	set->v[set->n++] = first;
@@ -35,6 +39,7 @@ archive_set_free(struct archive_set *set)
 		return;
 	for (size_t i = 0; i < set->n; i++)
 		archive_close(set->v[i]);
+	pthread_mutex_destroy(&set->lock);
 	free(set->v);
 	free(set);
 }
@@ -42,7 +47,7 @@ archive_set_free(struct archive_set *set)
 struct archive_reader *
 archive_set_first(const struct archive_set *set)
 {
-	return (set->v[0]);
+	return (set->first);
 }
 
 static struct archive_reader *
@@ -142,8 +147,9 @@ open_archive(struct archive_set *set, const uint8_t *id, struct err *err)
 	return (ar);
 }
 
-struct archive_reader *
-archive_set_find(struct archive_set *set, const struct index_source *s, uint32_t *source, struct err *err)
+/* With the lock held. */
+static struct archive_reader *
+find(struct archive_set *set, const struct index_source *s, uint32_t *source, struct err *err)
 {
 	struct archive_reader *ar = find_open(set, s, source);
 
@@ -155,4 +161,15 @@ archive_set_find(struct archive_set *set, const struct index_source *s, uint32_t
 		return (ar);
 	err_set(err, 0, "%s holds no blocks of disk %u, which this restore point needs", ar->name, s->disk);
 	return (NULL);
+}
+
+struct archive_reader *
+archive_set_find(struct archive_set *set, const struct index_source *s, uint32_t *source, struct err *err)
+{
+	struct archive_reader *ar;
+
+	pthread_mutex_lock(&set->lock);
+	ar = find(set, s, source, err);
+	pthread_mutex_unlock(&set->lock);
+	return (ar);
 }

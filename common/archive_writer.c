@@ -11,6 +11,7 @@
 #define WORKERS_MAX	32u
 #define JOBS_BYTES	((size_t)32 << 20)	/* small frames: as many as fit in this, so that no thread waits */
 #define JOBS_MAX	32u
+#define READERS		2u			/* one waits for storage while the other's bytes arrive */
 
 struct frame {
 	uint8_t			*raw, *out;
@@ -33,9 +34,12 @@ struct archive_writer {
 	struct frame		*cur;		/* being filled, or NULL */
 	uint64_t		 tar_offset;	/* of the next byte to be put into a frame */
 	uint32_t		 source;	/* disk whose data comes, or NO_SOURCE */
-	const struct extents	*ex;		/* its map */
-	uint64_t		 reserved;	/* bytes of its data so far */
 	bool			 listing;	/* further frames are listed in the index */
+
+	/* The disk's, set and taken away while no frame is under way; each reading thread has its reader. */
+	const struct archive_feed *feed;
+	void			*readers[READERS];
+	_Atomic uint64_t	 read;		/* bytes of the disk */
 
 	/* The finisher's while frames are in the pipeline, else the producer's. */
 	struct store_file	*out;
@@ -78,6 +82,30 @@ worker_new(void *ctx, struct err *err)
 	return (w);
 }
 
+/* The frame's bytes, in runs as long as its blocks adjoin. */
+static int
+fill(void *ctx, unsigned int reader, void *job, struct err *err)
+{
+	struct archive_writer *aw = ctx;
+	const struct frame *f = job;
+	uint64_t offset, n;
+	size_t at = 0;
+
+	if (f->source == NO_SOURCE)
+		return (0);
+	if (aw->readers[reader] == NULL && (aw->readers[reader] = aw->feed->reader_new(aw->feed->arg, err)) == NULL)
+		return (-1);
+	for (uint32_t i = 0; i < f->nblocks; at += n) {
+		offset = f->blocks[i].offset;
+		for (n = 0; i < f->nblocks && f->blocks[i].offset == offset + n; i++)
+			n += f->blocks[i].length;
+		if (aw->feed->read(aw->readers[reader], f->raw + at, n, offset, err) == -1)
+			return (-1);
+		atomic_fetch_add(&aw->read, n);
+	}
+	return (0);
+}
+
 static int
 work(void *ctx, void *worker, void *job, struct err *err)
 {
@@ -114,7 +142,7 @@ finish(void *ctx, void *job, struct err *err)
 	return (f->listed ? index_writer_frame(aw->index, &rec, f->blocks, err) : 0);
 }
 
-static const struct pipeline_ops ops = { .worker_new = worker_new, .worker_free = worker_free, .work = work, .finish = finish };
+static const struct pipeline_ops ops = { .fill = fill, .worker_new = worker_new, .worker_free = worker_free, .work = work, .finish = finish };
 
 static void
 frame_free(struct frame *f)
@@ -148,8 +176,8 @@ frames_new(struct archive_writer *aw, unsigned int workers, struct err *err)
 
 	if (n > JOBS_MAX)
 		n = JOBS_MAX;
-	if (n < 2 * (size_t)workers + 2)
-		n = 2 * (size_t)workers + 2;
+	if (n < 2 * (size_t)workers + READERS)
+		n = 2 * (size_t)workers + READERS;
 	if ((aw->frames = calloc(n, sizeof(*aw->frames))) == NULL)
 		return (err_nomem(err));
 	for (aw->nframes = 0; aw->nframes < n; aw->nframes++)
@@ -178,7 +206,7 @@ archive_writer_new(const struct index_info *info, struct store_file *out, struct
 	aw->out_max = info->codec->bound(aw->raw_max);
 	aw->blocks_max = aw->raw_max / SECTOR;
 	if (frames_new(aw, workers, err) == -1 || (aw->sha = sha256_new(err)) == NULL || (aw->index = index_writer_new(info, err)) == NULL ||
-	    (aw->pl = pipeline_new(&ops, aw, aw->frames, aw->nframes, workers, err)) == NULL) {
+	    (aw->pl = pipeline_new(&ops, aw, aw->frames, aw->nframes, READERS, workers, err)) == NULL) {
 		archive_writer_free(aw);
 		return (NULL);
 	}
@@ -256,9 +284,9 @@ put_name(char field[INDEX_NAME_LEN], const char *name, struct err *err)
 	return (0);
 }
 
-int
-archive_writer_disk_begin(struct archive_writer *aw, const char *target, const char *member, const struct extents *ex, int64_t mtime,
-    struct err *err)
+/* The headers and the map of a disk, and its entry in the index. */
+static int
+disk_begin(struct archive_writer *aw, const char *target, const char *member, const struct extents *ex, int64_t mtime, struct err *err)
 {
 	struct index_disk d = { .size = ex->size, .header_offset = aw->tar_offset };
 	struct buf header = BUF_INIT;
@@ -277,58 +305,90 @@ archive_writer_disk_begin(struct archive_writer *aw, const char *target, const c
 	if (pipeline_wait(aw->pl, err) == -1 || (n = index_writer_disk(aw->index, &d, err)) == -1)
 		goto out;
 	aw->source = (uint32_t)n;
-	aw->ex = ex;
-	aw->reserved = 0;
 	memset(&aw->disk, 0, sizeof(aw->disk));
+	atomic_store(&aw->read, 0);
 	rc = 0;
 out:
 	buf_free(&header);
 	return (rc);
 }
 
-uint8_t *
-archive_writer_reserve(struct archive_writer *aw, uint64_t offset, uint64_t want, size_t *got, struct err *err)
+/* Cut one extent into blocks, and put them into frames. */
+static int
+add_extent(struct archive_writer *aw, const struct extent *e, struct err *err)
 {
+	struct frame *before = aw->cur, *f;
 	struct index_block *b;
-	struct frame *f;
-	size_t start = 0, len;
+	size_t len;
 
-	*got = 0;
-	do {
-		len = WINDOW_SIZE - (size_t)((offset + *got) % WINDOW_SIZE);
-		if (len > want - *got)
-			len = (size_t)(want - *got);
-		if (*got > 0 && aw->cur->raw_len + len > aw->raw_max)
-			break;
+	for (uint64_t at = 0; at < e->length; at += len) {
+		len = WINDOW_SIZE - (size_t)((e->offset + at) % WINDOW_SIZE);
+		if (len > e->length - at)
+			len = (size_t)(e->length - at);
 		if (want_frame(aw, aw->source, len, err) == -1)
-			return (NULL);
+			return (-1);
 		f = aw->cur;
-		if (*got == 0)
-			start = f->raw_len;
 		b = &f->blocks[f->nblocks++];
-		b->offset = offset + *got;
+		b->offset = e->offset + at;
 		b->length = (uint32_t)len;
 		f->raw_len += len;
-		*got += len;
-	} while (*got < want);
-	aw->tar_offset += *got;
-	aw->reserved += *got;
-	return (f->raw + start);
+		aw->tar_offset += len;
+		if (f != before && aw->feed->tick != NULL && aw->feed->tick(aw->feed->arg, atomic_load(&aw->read), err) == -1)
+			return (-1);
+		before = f;
+	}
+	return (0);
+}
+
+static int
+disk_data(struct archive_writer *aw, const struct extents *ex, struct err *err)
+{
+	struct spool_cursor c;
+	struct extent e;
+	int more;
+
+	spool_cursor_init(&c, ex->spool);
+	while ((more = extents_next(&c, &e, err)) == 1)
+		if (add_extent(aw, &e, err) == -1)
+			return (-1);
+	flush(aw);
+	return (more == -1 ? -1 : pipeline_wait(aw->pl, err));
+}
+
+/* No frame may be under way. */
+static void
+readers_free(struct archive_writer *aw)
+{
+	for (unsigned int i = 0; i < READERS; i++) {
+		if (aw->readers[i] != NULL)
+			aw->feed->reader_free(aw->readers[i]);
+		aw->readers[i] = NULL;
+	}
+	aw->feed = NULL;
 }
 
 int
-archive_writer_disk_end(struct archive_writer *aw, struct archive_disk_written *written, struct err *err)
+archive_writer_disk(struct archive_writer *aw, const char *target, const char *member, const struct extents *ex, int64_t mtime,
+    const struct archive_feed *feed, struct archive_disk_written *written, struct err *err)
 {
-	if (aw->reserved != aw->ex->bytes)
-		return (err_set(err, 0, "%llu bytes of a disk were stored where its map has %llu", (unsigned long long)aw->reserved,
-		    (unsigned long long)aw->ex->bytes));
-	flush(aw);
-	if (pipeline_wait(aw->pl, err) == -1)
+	int rc = -1;
+
+	if (disk_begin(aw, target, member, ex, mtime, err) == -1)
 		return (-1);
+	aw->feed = feed;
+	if (disk_data(aw, ex, err) == -1) {
+		/* Whatever failed: nothing may use the source any more. */
+		pipeline_free(aw->pl);
+		aw->pl = NULL;
+		goto out;
+	}
 	*written = aw->disk;
-	written->data = aw->reserved;
+	written->data = ex->bytes;
 	aw->source = NO_SOURCE;
-	return (add_zeroes(aw, tar_padding(aw->ex->bytes), err));
+	rc = add_zeroes(aw, tar_padding(ex->bytes), err);
+out:
+	readers_free(aw);
+	return (rc);
 }
 
 /* The index goes to its file and into the tar stream at once; its trailer begins the tail frame. */

@@ -2,9 +2,9 @@
  * archive_writer.h - writes an archive: a tar stream, cut into frames that are digested and compressed on all cores.
  *
  * Calling sequence:
- *	archive_writer_new -> (disk_begin -> (reserve, fill)* -> disk_end)* -> finish -> archive_writer_free
- * Data flows one way: the caller's thread fills frames from the source, workers digest and compress them, one thread writes
- * them in order with their SHA-256 and notes them in the index.
+ *	archive_writer_new -> archive_writer_disk* -> archive_writer_finish -> archive_writer_free
+ * Data flows one way: the caller's thread cuts the disk's map into frames, readers fill them from the source, workers digest and compress
+ * them, one thread writes them in order with their SHA-256 and notes them in the index.
  * Threads: one at a time.
  */
 #ifndef OVB_ARCHIVE_WRITER_H
@@ -36,22 +36,28 @@ struct archive_disk_written {
 /** archive_writer_new(info, out, err): Write to ${out}, which stays the caller's.  Fails: NULL. */
 struct archive_writer *archive_writer_new(const struct index_info *info, struct store_file *out, struct err *err);
 
-/**
- * archive_writer_disk_begin(aw, target, member, ex, mtime, err):
- * Begin the sparse member ${member} for the disk ${target}.  ${ex} is its map; the bytes of exactly these extents must follow.
- */
-int archive_writer_disk_begin(struct archive_writer *aw, const char *target, const char *member, const struct extents *ex,
-    int64_t mtime, struct err *err);
+/* Where the bytes of a disk come from. */
+struct archive_feed {
+	void	*arg;
+
+	/** reader_new(arg, err): What one reading thread needs.  Threads: several at a time.  Fails: NULL. */
+	void	*(*reader_new)(void *arg, struct err *err);
+	void	 (*reader_free)(void *reader);
+
+	/** read(reader, p, n, offset, err): Read exactly ${n} bytes of the disk.  Threads: one for each reader.  Fails: -1. */
+	int	 (*read)(void *reader, void *p, size_t n, uint64_t offset, struct err *err);
+
+	/** tick(arg, done, err): On the caller's thread, now and then: ${done} bytes were read so far.  Returns -1 to stop. */
+	int	 (*tick)(void *arg, uint64_t done, struct err *err);
+};
 
 /**
- * archive_writer_reserve(aw, offset, want, got, err):
- * Room for the next bytes of the disk, from ${offset} on within one extent: *${got} of the ${want} bytes, at least one block.
- * The caller fills all of it before the next call.  Returns NULL on error.
+ * archive_writer_disk(aw, target, member, ex, mtime, feed, written, err):
+ * Store the disk ${target} as the sparse member ${member}: the bytes of exactly the extents ${ex}, from ${feed}, whose readers are gone when
+ * this returns.  Fails: -1; then only archive_writer_free() may follow.
  */
-uint8_t *archive_writer_reserve(struct archive_writer *aw, uint64_t offset, uint64_t want, size_t *got, struct err *err);
-
-/** archive_writer_disk_end(aw, written, err): The disk is complete; waits for its last frame. */
-int archive_writer_disk_end(struct archive_writer *aw, struct archive_disk_written *written, struct err *err);
+int archive_writer_disk(struct archive_writer *aw, const char *target, const char *member, const struct extents *ex, int64_t mtime,
+    const struct archive_feed *feed, struct archive_disk_written *written, struct err *err);
 
 /** archive_writer_finish(aw, index, written, err): Write the index, to ${index} (unless NULL) and as the last member, and end the archive. */
 int archive_writer_finish(struct archive_writer *aw, struct store_file *index, struct archive_written *written, struct err *err);

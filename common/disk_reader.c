@@ -5,7 +5,7 @@
 
 #include "frame_reader.h"
 
-#define CACHE_MAX	8u		/* frames; each takes up to 13 MB with its decoder */
+#define CACHE_MAX	4u		/* frames; each takes up to 13 MB with its decoder, and two disk_readers may be at work */
 
 struct origin {
 	struct archive_reader	*ar;		/* NULL: not looked for yet */

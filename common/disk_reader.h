@@ -2,9 +2,9 @@
  * disk_reader.h - the bytes of a disk in order: where they are needed one after the other, as in an exported archive.
  *
  * Calling sequence:  disk_reader_new -> disk_reader_extents, disk_reader_read* -> disk_reader_free
- * The last frame of each of eight archives is kept decompressed, because their blocks alternate.  extract.h is faster where the
+ * The last frames of four archives are kept decompressed, because their blocks alternate.  extract.h is faster where the
  * order does not matter.
- * Threads: one at a time.
+ * Threads: one for each disk_reader; several may read one set.
  */
 #ifndef OVB_DISK_READER_H
 #define OVB_DISK_READER_H

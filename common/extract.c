@@ -208,7 +208,7 @@ extract_begin(struct extract *x, const struct extract_ops *ops, void *arg, struc
 	for (; x->njobs < n; x->njobs++)
 		if ((x->jobs[x->njobs] = calloc(1, sizeof(struct job))) == NULL)
 			return (err_nomem(err));
-	return ((x->pl = pipeline_new(&pipeline_ops, x, x->jobs, x->njobs, workers, err)) == NULL ? -1 : 0);
+	return ((x->pl = pipeline_new(&pipeline_ops, x, x->jobs, x->njobs, 0, workers, err)) == NULL ? -1 : 0);
 }
 
 static int

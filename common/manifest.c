@@ -80,14 +80,20 @@ manifest_encode(const struct manifest *m, struct buf *out, struct err *err)
 {
 	char begun[RFC3339_LEN], finished[RFC3339_LEN];
 	const struct manifest_archive *a = &m->archive;
+	json_t *o;
 
 	time_rfc3339(m->time, begun);
 	time_rfc3339(m->finished, finished);
-	return (doc_write(json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:{s:s, s:s, s:s, s:i, s:I, s:s, s:I}, s:I, s:o}",
+	o = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:{s:s, s:s, s:s, s:i, s:I, s:s, s:I}, s:I, s:o}",
 	    "format", 1, "vm", m->vm, "time", begun, "finished", finished, "kind", m->kind, "consistency", m->consistency, "capture", m->capture,
 	    "job", m->job, "host", m->host, "program", m->program, "notes", strings(m->notes, m->nnotes), "disks", disks(m),
 	    "archive", "id", a->id, "file", a->file, "codec", a->codec, "level", a->level, "size", (json_int_t)a->size, "sha256", a->sha256,
-	    "raw", (json_int_t)a->raw, "stored", (json_int_t)m->stored, "references", strings(m->references, m->nreferences)), out, err));
+	    "raw", (json_int_t)a->raw, "stored", (json_int_t)m->stored, "references", strings(m->references, m->nreferences));
+	if (o != NULL && m->uuid != NULL)
+		json_object_set_new(o, "uuid", json_string(m->uuid));
+	if (o != NULL && m->freeze_ms >= 0)
+		json_object_set_new(o, "freeze_ms", json_integer(m->freeze_ms));
+	return (doc_write(o, out, err));
 }
 
 static int
@@ -116,6 +122,28 @@ decode_strings(const json_t *o, const char *key, const char ***out, size_t *n, s
 		if (((*out)[i] = json_string_value(v)) == NULL)
 			return (err_set(err, 0, "\"%s\" holds something other than strings", key));
 	*n = i;
+	return (0);
+}
+
+/* What only the point of a domain has. */
+static int
+decode_domain(const json_t *o, struct manifest *m, struct err *err)
+{
+	uint8_t id[16];
+	uint64_t ms;
+
+	m->freeze_ms = -1;
+	if (json_object_get(o, "uuid") != NULL) {
+		if (doc_text(o, "uuid", &m->uuid, err) == -1)
+			return (-1);
+		if (uuid_parse(m->uuid, id) == -1)
+			return (err_set(err, 0, "\"uuid\" is not a UUID"));
+	}
+	if (json_object_get(o, "freeze_ms") != NULL) {
+		if (doc_size(o, "freeze_ms", &ms, err) == -1)
+			return (-1);
+		m->freeze_ms = (int64_t)ms;
+	}
 	return (0);
 }
 
@@ -193,7 +221,7 @@ manifest_decode(struct manifest *m, const char *text, size_t len, struct err *er
 	    decode_time(o, "finished", &m->finished, err) == -1 || doc_text(o, "kind", &m->kind, err) == -1 ||
 	    doc_text(o, "consistency", &m->consistency, err) == -1 || doc_text(o, "capture", &m->capture, err) == -1 ||
 	    doc_text(o, "job", &m->job, err) == -1 || doc_text(o, "host", &m->host, err) == -1 ||
-	    doc_text(o, "program", &m->program, err) == -1 || decode_strings(o, "notes", &m->notes, &m->nnotes, err) == -1 ||
+	    doc_text(o, "program", &m->program, err) == -1 || decode_domain(o, m, err) == -1 || decode_strings(o, "notes", &m->notes, &m->nnotes, err) == -1 ||
 	    decode_disks(o, m, err) == -1 || decode_archive(o, &m->archive, err) == -1 || doc_size(o, "stored", &m->stored, err) == -1 ||
 	    decode_strings(o, "references", &m->references, &m->nreferences, err) == -1) {
 		err_wrap(err, "the manifest is damaged");

@@ -34,6 +34,8 @@ struct manifest_archive {
 
 struct manifest {
 	const char		*vm, *kind, *consistency, *capture, *job, *host, *program;
+	const char		*uuid;			/* of the domain; NULL: it is none */
+	int64_t			 freeze_ms;		/* how long the guest's file systems were frozen; -1: they were not */
 	time_t			 time, finished;
 	const char		**notes;
 	size_t			 nnotes;
@@ -46,7 +48,7 @@ struct manifest {
 	void			*json;		/* owns the strings of a manifest that was read */
 };
 
-#define MANIFEST_INIT	{ .vm = NULL }
+#define MANIFEST_INIT	{ .freeze_ms = -1 }
 
 /** manifest_encode(m, out, err): Append ${m} as JSON.  Fails: -1. */
 int manifest_encode(const struct manifest *m, struct buf *out, struct err *err);

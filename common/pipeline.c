@@ -8,25 +8,34 @@
 #include <stdlib.h>
 
 /*
- * Jobs stand in a ring.  Three counters of jobs, each at most the one before it, say where each stage is:
- * given (submitted) >= taken (by a worker) >= settled (left the ring, in order).  A job that is done out of order waits, marked,
- * until those before it are settled.
+ * Jobs stand in a ring.  Four counters of jobs, each at most the one before it, say where each stage is:
+ * given (submitted) >= reading (taken by a reader) >= taken (by a worker) >= settled (left the ring, in order).  A job that is filled or done
+ * out of order waits, marked, until those before it are taken or settled.
  */
+enum slot_state { SLOT_EMPTY, SLOT_FILLED, SLOT_DONE };
+
+struct reader {
+	struct pipeline	*pl;
+	unsigned int	 number;
+};
+
 struct pipeline {
 	const struct pipeline_ops	*ops;
 	void				*ctx;
 	void				**jobs;
 	size_t				 njobs;
 
-	pthread_t			*threads;	/* workers, then the finisher */
+	struct reader			*readers;
+	pthread_t			*threads;	/* readers, then workers, then the finisher */
 	size_t				 nthreads;
 
 	pthread_mutex_t			 lock;		/* guards all below */
 	pthread_cond_t			 room;		/* a job was settled, or the pipeline failed */
-	pthread_cond_t			 work;		/* a job was given, or the pipeline stops */
+	pthread_cond_t			 given_cond;	/* a job was given, or the pipeline stops */
+	pthread_cond_t			 work;		/* a job may be worked on, or the pipeline stops */
 	pthread_cond_t			 done;		/* a job was done, or the pipeline stops */
-	uint64_t			 given, taken, settled;
-	bool				*is_done;	/* by slot */
+	uint64_t			 given, reading, taken, settled;
+	enum slot_state			*state;		/* by slot */
 	bool				 stop;
 	bool				 failed;
 	struct err			 err;		/* of the first failure */
@@ -40,6 +49,7 @@ fail(struct pipeline *pl, const struct err *err)
 		pl->err = *err;
 	pl->failed = true;
 	pthread_cond_broadcast(&pl->room);
+	pthread_cond_broadcast(&pl->given_cond);
 	pthread_cond_broadcast(&pl->work);
 	pthread_cond_broadcast(&pl->done);
 }
@@ -48,11 +58,47 @@ fail(struct pipeline *pl, const struct err *err)
 static void
 settle(struct pipeline *pl)
 {
-	while (pl->settled < pl->taken && pl->is_done[pl->settled % pl->njobs]) {
-		pl->is_done[pl->settled % pl->njobs] = false;
+	while (pl->settled < pl->taken && pl->state[pl->settled % pl->njobs] == SLOT_DONE) {
+		pl->state[pl->settled % pl->njobs] = SLOT_EMPTY;
 		pl->settled++;
 	}
 	pthread_cond_broadcast(&pl->room);
+}
+
+/* With the lock held: whether the next job can be worked on. */
+static bool
+next_is_filled(const struct pipeline *pl)
+{
+	return (pl->taken < pl->given && pl->state[pl->taken % pl->njobs] == SLOT_FILLED);
+}
+
+static void *
+reader_main(void *arg)
+{
+	struct reader *r = arg;
+	struct pipeline *pl = r->pl;
+	struct err err = ERR_INIT;
+	size_t slot;
+	int rc = 0;
+
+	pthread_mutex_lock(&pl->lock);
+	while (rc == 0) {
+		while (!pl->stop && !pl->failed && pl->reading == pl->given)
+			pthread_cond_wait(&pl->given_cond, &pl->lock);
+		if (pl->stop || pl->failed)
+			break;
+		slot = pl->reading++ % pl->njobs;
+		pthread_mutex_unlock(&pl->lock);
+		rc = pl->ops->fill(pl->ctx, r->number, pl->jobs[slot], &err);
+		pthread_mutex_lock(&pl->lock);
+		if (rc == -1)
+			fail(pl, &err);
+		pl->state[slot] = SLOT_FILLED;
+		/* It may be the one that holds up others that are filled already. */
+		pthread_cond_broadcast(&pl->work);
+	}
+	pthread_mutex_unlock(&pl->lock);
+	return (NULL);
 }
 
 static void *
@@ -69,7 +115,7 @@ worker_main(void *arg)
 	if (worker == NULL)
 		fail(pl, &err);
 	while (worker != NULL && rc == 0) {
-		while (!pl->stop && !pl->failed && pl->taken == pl->given)
+		while (!pl->stop && !pl->failed && !next_is_filled(pl))
 			pthread_cond_wait(&pl->work, &pl->lock);
 		if (pl->stop || pl->failed)
 			break;
@@ -81,7 +127,7 @@ worker_main(void *arg)
 			fail(pl, &err);
 			break;
 		}
-		pl->is_done[slot] = true;
+		pl->state[slot] = SLOT_DONE;
 		if (pl->ops->finish == NULL)
 			settle(pl);
 		else
@@ -104,7 +150,7 @@ finisher_main(void *arg)
 	pthread_mutex_lock(&pl->lock);
 	for (;;) {
 		slot = pl->settled % pl->njobs;
-		while (!pl->stop && !pl->failed && (pl->settled == pl->taken || !pl->is_done[slot]))
+		while (!pl->stop && !pl->failed && (pl->settled == pl->taken || pl->state[slot] != SLOT_DONE))
 			pthread_cond_wait(&pl->done, &pl->lock);
 		if (pl->stop || pl->failed)
 			break;
@@ -115,7 +161,7 @@ finisher_main(void *arg)
 			fail(pl, &err);
 			break;
 		}
-		pl->is_done[slot] = false;
+		pl->state[slot] = SLOT_EMPTY;
 		pl->settled++;
 		pthread_cond_broadcast(&pl->room);
 	}
@@ -124,9 +170,9 @@ finisher_main(void *arg)
 }
 
 static int
-start(struct pipeline *pl, void *(*fn)(void *), struct err *err)
+start(struct pipeline *pl, void *(*fn)(void *), void *arg, struct err *err)
 {
-	int r = pthread_create(&pl->threads[pl->nthreads], NULL, fn, pl);
+	int r = pthread_create(&pl->threads[pl->nthreads], NULL, fn, arg);
 
 	if (r != 0)
 		return (err_set(err, r, "cannot start a thread"));
@@ -134,16 +180,35 @@ start(struct pipeline *pl, void *(*fn)(void *), struct err *err)
 	return (0);
 }
 
+static int
+start_all(struct pipeline *pl, unsigned int nreaders, unsigned int nworkers, struct err *err)
+{
+	for (unsigned int i = 0; i < nreaders; i++) {
+		pl->readers[i] = (struct reader){ .pl = pl, .number = i };
+		if (start(pl, reader_main, &pl->readers[i], err) == -1)
+			return (-1);
+	}
+	for (unsigned int i = 0; i < nworkers; i++)
+		if (start(pl, worker_main, pl, err) == -1)
+			return (-1);
+	return (pl->ops->finish != NULL ? start(pl, finisher_main, pl, err) : 0);
+}
+
 struct pipeline *
-pipeline_new(const struct pipeline_ops *ops, void *ctx, void **jobs, size_t njobs, unsigned int nworkers, struct err *err)
+pipeline_new(const struct pipeline_ops *ops, void *ctx, void **jobs, size_t njobs, unsigned int nreaders, unsigned int nworkers,
+    struct err *err)
 {
 	struct pipeline *pl = calloc(1, sizeof(*pl));
 
-	if (pl == NULL || (pl->threads = calloc(nworkers + 1, sizeof(*pl->threads))) == NULL ||
-	    (pl->is_done = calloc(njobs, sizeof(*pl->is_done))) == NULL) {
+	if (ops->fill == NULL)
+		nreaders = 0;
+	if (pl == NULL || (pl->threads = calloc(nreaders + nworkers + 1, sizeof(*pl->threads))) == NULL ||
+	    (pl->readers = calloc(nreaders + 1, sizeof(*pl->readers))) == NULL || (pl->state = calloc(njobs, sizeof(*pl->state))) == NULL) {
 		err_nomem(err);
-		if (pl != NULL)
+		if (pl != NULL) {
 			free(pl->threads);
+			free(pl->readers);
+		}
 		free(pl);
 		return (NULL);
 	}
@@ -153,17 +218,14 @@ pipeline_new(const struct pipeline_ops *ops, void *ctx, void **jobs, size_t njob
 	pl->njobs = njobs;
 	pthread_mutex_init(&pl->lock, NULL);
 	pthread_cond_init(&pl->room, NULL);
+	pthread_cond_init(&pl->given_cond, NULL);
 	pthread_cond_init(&pl->work, NULL);
 	pthread_cond_init(&pl->done, NULL);
-	for (unsigned int i = 0; i < nworkers; i++)
-		if (start(pl, worker_main, err) == -1)
-			goto fail;
-	if (ops->finish != NULL && start(pl, finisher_main, err) == -1)
-		goto fail;
+	if (start_all(pl, nreaders, nworkers, err) == -1) {
+		pipeline_free(pl);
+		return (NULL);
+	}
 	return (pl);
-fail:
-	pipeline_free(pl);
-	return (NULL);
 }
 
 void *
@@ -185,8 +247,10 @@ pipeline_submit(struct pipeline *pl)
 {
 	pthread_mutex_lock(&pl->lock);
 	assert(pl->given - pl->settled < pl->njobs);
+	if (pl->ops->fill == NULL)
+		pl->state[pl->given % pl->njobs] = SLOT_FILLED;
 	pl->given++;
-	pthread_cond_signal(&pl->work);
+	pthread_cond_signal(pl->ops->fill == NULL ? &pl->work : &pl->given_cond);
 	pthread_mutex_unlock(&pl->lock);
 }
 
@@ -213,16 +277,19 @@ pipeline_free(struct pipeline *pl)
 		return;
 	pthread_mutex_lock(&pl->lock);
 	pl->stop = true;
+	pthread_cond_broadcast(&pl->given_cond);
 	pthread_cond_broadcast(&pl->work);
 	pthread_cond_broadcast(&pl->done);
 	pthread_mutex_unlock(&pl->lock);
 	for (size_t i = 0; i < pl->nthreads; i++)
 		pthread_join(pl->threads[i], NULL);
 	pthread_cond_destroy(&pl->room);
+	pthread_cond_destroy(&pl->given_cond);
 	pthread_cond_destroy(&pl->work);
 	pthread_cond_destroy(&pl->done);
 	pthread_mutex_destroy(&pl->lock);
-	free(pl->is_done);
+	free(pl->state);
+	free(pl->readers);
 	free(pl->threads);
 	free(pl);
 }

@@ -1,7 +1,7 @@
 /*
- * pipeline.h - jobs that several threads work on, and one takes over again in the order in which they were given.
+ * pipeline.h - jobs that some threads fill, others work on, and one takes over again in the order in which they were given.
  *
- * Calling sequence:  pipeline_new -> (pipeline_get -> fill the job -> pipeline_submit)* -> pipeline_wait -> pipeline_free
+ * Calling sequence:  pipeline_new -> (pipeline_get -> say what the job is -> pipeline_submit)* -> pipeline_wait -> pipeline_free
  * The caller makes the jobs, and frees them after pipeline_free(); their number bounds the memory.  The first failure, in any
  * thread, stops the pipeline: pipeline_get() then returns NULL and pipeline_wait() gives the error.
  */
@@ -15,6 +15,13 @@
 struct pipeline;
 
 struct pipeline_ops {
+	/**
+	 * fill(ctx, reader, job, err):
+	 * Get what the job needs, on the reading thread number ${reader}; NULL for nothing to get.  Apart from work, so that waiting for storage
+	 * and computing go on at the same time.  Fails: -1.
+	 */
+	int	 (*fill)(void *ctx, unsigned int reader, void *job, struct err *err);
+
 	/** worker_new(ctx, err): What one thread needs.  Fails: NULL. */
 	void	*(*worker_new)(void *ctx, struct err *err);
 	void	 (*worker_free)(void *worker);
@@ -27,11 +34,12 @@ struct pipeline_ops {
 };
 
 /**
- * pipeline_new(ops, ctx, jobs, njobs, nworkers, err):
- * Start ${nworkers} threads (and one for finish).  ${jobs} must live until pipeline_free().  Fails: NULL.
+ * pipeline_new(ops, ctx, jobs, njobs, nreaders, nworkers, err):
+ * Start ${nreaders} threads for fill (where there is one), ${nworkers} for work, and one for finish.  ${jobs} must live until
+ * pipeline_free().  Fails: NULL.
  */
-struct pipeline *pipeline_new(const struct pipeline_ops *ops, void *ctx, void **jobs, size_t njobs, unsigned int nworkers,
-    struct err *err);
+struct pipeline *pipeline_new(const struct pipeline_ops *ops, void *ctx, void **jobs, size_t njobs, unsigned int nreaders,
+    unsigned int nworkers, struct err *err);
 
 /** pipeline_get(pl): The next free job; waits for one.  NULL when the pipeline has failed. */
 void *pipeline_get(struct pipeline *pl);

@@ -57,22 +57,39 @@ open_output(struct export *e, const char *file, struct err *err)
 	return (e->out == NULL ? -1 : 0);
 }
 
-static int
-copy_extent(struct export *e, struct disk_reader *dr, const struct extent *x, uint64_t *done, struct err *err)
-{
-	uint8_t *p;
-	size_t n;
+/* Each reading thread decompresses for itself. */
+struct disk_feed {
+	struct export	*e;
+	uint32_t	 disk;
+};
 
-	for (uint64_t at = 0; at < x->length; at += n) {
-		if ((p = archive_writer_reserve(e->aw, x->offset + at, x->length - at, &n, err)) == NULL ||
-		    disk_reader_read(dr, p, n, x->offset + at, err) == -1)
-			return (-1);
-		*done += n;
-		progress_update(&e->progress, *done);
-		if (interrupted)
-			return (err_set(err, EINTR, "stopped; nothing was kept"));
-	}
-	return (0);
+static void *
+reader_new(void *arg, struct err *err)
+{
+	struct disk_feed *f = arg;
+
+	return (disk_reader_new(f->e->op.set, f->disk, err));
+}
+
+static void
+reader_free(void *reader)
+{
+	disk_reader_free(reader);
+}
+
+static int
+reader_read(void *reader, void *p, size_t n, uint64_t offset, struct err *err)
+{
+	return (disk_reader_read(reader, p, n, offset, err));
+}
+
+static int
+tick(void *arg, uint64_t done, struct err *err)
+{
+	struct disk_feed *f = arg;
+
+	progress_update(&f->e->progress, done);
+	return (interrupted ? err_set(err, EINTR, "stopped; nothing was kept") : 0);
 }
 
 static int
@@ -80,31 +97,20 @@ copy_disk(struct export *e, uint32_t n, struct err *err)
 {
 	const struct index_info *in = index_info(archive_set_first(e->op.set)->ix);
 	const struct index_disk *d = index_disk(archive_set_first(e->op.set)->ix, n);
+	struct disk_feed f = { .e = e, .disk = n };
+	struct archive_feed feed = { .arg = &f, .reader_new = reader_new, .reader_free = reader_free, .read = reader_read, .tick = tick };
 	struct disk_reader *dr = disk_reader_new(e->op.set, n, err);
-	struct extents *ex = NULL;
 	struct archive_disk_written written;
-	struct spool_cursor c;
-	struct extent x;
-	uint64_t done = 0;
-	int r = -1;
+	struct extents *ex = NULL;
+	int rc = -1;
 
-	if (dr == NULL || (ex = disk_reader_extents(dr, err)) == NULL)
-		goto out;
-	progress_begin(&e->progress, d->target, ex->bytes);
-	if (archive_writer_disk_begin(e->aw, d->target, d->member, ex, in->time, err) == -1)
-		goto out;
-	spool_cursor_init(&c, ex->spool);
-	while ((r = extents_next(&c, &x, err)) == 1)
-		if (copy_extent(e, dr, &x, &done, err) == -1) {
-			r = -1;
-			break;
-		}
-	if (r == 0)
-		r = archive_writer_disk_end(e->aw, &written, err);
-out:
+	if (dr != NULL && (ex = disk_reader_extents(dr, err)) != NULL) {
+		progress_begin(&e->progress, d->target, ex->bytes);
+		rc = archive_writer_disk(e->aw, d->target, d->member, ex, in->time, &feed, &written, err);
+	}
 	extents_free(ex);
 	disk_reader_free(dr);
-	return (r);
+	return (rc);
 }
 
 static int

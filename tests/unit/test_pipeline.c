@@ -23,6 +23,7 @@
 
 struct job {
 	uint64_t number, result;
+	bool	 filled;
 	bool	 busy;		/* between get and finish: the caller must not get it meanwhile */
 };
 
@@ -31,7 +32,7 @@ struct run {
 	void		*ring[JOBS_MAX];
 	_Atomic int	 workers_made, workers_gone, worked;
 	int		 fail_worker;		/* worker_new number so much fails; 0: none */
-	uint64_t	 fail_work, fail_finish;	/* number of the job; UINT64_MAX: none */
+	uint64_t	 fail_fill, fail_work, fail_finish;	/* number of the job; UINT64_MAX: none */
 	uint64_t	 finished;		/* by the finisher alone */
 	bool		 naps;			/* work takes a while, now and then */
 	sem_t		 gate;			/* with gated: work waits here for each job */
@@ -119,8 +120,36 @@ finish(void *ctx, void *job, struct err *err)
 	return (0);
 }
 
-static const struct pipeline_ops with_finish = { worker_new, worker_free, work, finish };
-static const struct pipeline_ops without_finish = { worker_new, worker_free, work, NULL };
+static int
+fill(void *ctx, unsigned int reader, void *job, struct err *err)
+{
+	struct run *r = ctx;
+	struct job *j = job;
+
+	if (reader >= 2)
+		return (err_set(err, 0, "reader %u of 2", reader));
+	if (r->naps && j->number % 5 == 0)
+		nap((long)(j->number * 104729 % 700));
+	if (j->number == r->fail_fill)
+		return (err_set(err, 0, "fill %d failed", (int)j->number));
+	j->filled = true;
+	return (0);
+}
+
+static int
+work_filled(void *ctx, void *worker, void *job, struct err *err)
+{
+	struct job *j = job;
+
+	if (!j->filled)
+		return (err_set(err, 0, "job %d was not filled", (int)j->number));
+	j->filled = false;
+	return (work(ctx, worker, job, err));
+}
+
+static const struct pipeline_ops with_finish = { .worker_new = worker_new, .worker_free = worker_free, .work = work, .finish = finish };
+static const struct pipeline_ops without_finish = { .worker_new = worker_new, .worker_free = worker_free, .work = work };
+static const struct pipeline_ops with_fill = { .fill = fill, .worker_new = worker_new, .worker_free = worker_free, .work = work_filled, .finish = finish };
 
 static struct pipeline *
 begin(struct run *r, const struct pipeline_ops *ops, size_t njobs, unsigned int workers)
@@ -132,11 +161,11 @@ begin(struct run *r, const struct pipeline_ops *ops, size_t njobs, unsigned int 
 		r->ring[i] = &r->jobs[i];
 	assert_int_equal(sem_init(&r->gate, 0, 0), 0);
 	current = r;
-	assert_non_null(pl = pipeline_new(ops, r, r->ring, njobs, workers, &err));
+	assert_non_null(pl = pipeline_new(ops, r, r->ring, njobs, 2, workers, &err));
 	return (pl);
 }
 
-#define RUN_INIT	{ .fail_work = UINT64_MAX, .fail_finish = UINT64_MAX }
+#define RUN_INIT	{ .fail_fill = UINT64_MAX, .fail_work = UINT64_MAX, .fail_finish = UINT64_MAX }
 
 /* Submit up to ${n} jobs, from number ${first} on.  Returns how many went in before it failed. */
 static uint64_t
@@ -419,6 +448,46 @@ it_stops_while_full(void **state)
 }
 
 static void
+jobs_are_filled_first(void **state)
+{
+	(void)state;
+	for (size_t jobs = 1; jobs <= 9; jobs += 2)
+		for (int naps = 0; naps < 2; naps++) {
+			struct run r = RUN_INIT;
+			struct err err = ERR_INIT;
+			struct pipeline *pl;
+
+			r.naps = naps;
+			pl = begin(&r, &with_fill, jobs, 3);
+			assert_int_equal(feed(pl, 0, 300), 300);
+			assert_int_equal(pipeline_wait(pl, &err), 0);
+			assert_int_equal(r.finished, 300);
+			end(&r, pl);
+		}
+}
+
+static void
+an_error_in_fill_stops_it(void **state)
+{
+	(void)state;
+	for (uint64_t at = 0; at < 20; at += 3) {
+		struct run r = RUN_INIT;
+		struct err err = ERR_INIT;
+		struct pipeline *pl;
+		char wanted[32];
+
+		r.fail_fill = at;
+		pl = begin(&r, &with_fill, 4, 2);
+		feed(pl, 0, 1000);
+		assert_int_equal(pipeline_wait(pl, &err), -1);
+		snprintf(wanted, sizeof(wanted), "fill %d failed", (int)at);
+		assert_string_equal(err.text, wanted);
+		assert_true(r.finished <= at);
+		end(&r, pl);
+	}
+}
+
+static void
 there_is_a_core(void **state)
 {
 	cpu_set_t all, one;
@@ -452,6 +521,8 @@ main(void)
 		cmocka_unit_test(the_first_error_wins),
 		cmocka_unit_test(a_worker_that_cannot_start_stops_it),
 		cmocka_unit_test(it_stops_while_full),
+		cmocka_unit_test(jobs_are_filled_first),
+		cmocka_unit_test(an_error_in_fill_stops_it),
 		cmocka_unit_test(there_is_a_core),
 	};
 
