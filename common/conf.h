@@ -19,6 +19,7 @@
 #define OVB_CONF_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "compression.h"
 #include "err.h"
@@ -26,6 +27,8 @@
 #define CONF_MAX_BYTES		(1024 * 1024)	/* the file together with all that it includes */
 #define CONF_MAX_ENTRIES	10000		/* of one array or list */
 #define CONF_MAX_KEEP		100000		/* of one count in keep */
+#define CONF_MAX_QUIESCE	600		/* seconds */
+#define CONF_MIN_SCRATCH	(16 * 1024 * 1024)	/* bytes: what a guest writes between two looks at it must fit */
 #define CONF_MAX_NAME		100		/* bytes in the name of a job or repository: room for endings in a file name */
 
 /* Where in which file something was written.  A key that was not given has line 0 and no file. */
@@ -78,6 +81,13 @@ enum conf_quiesce {
 	CONF_QUIESCE_NEVER
 };
 
+enum conf_capture {
+	CONF_CAPTURE_AUTO,	/* the default */
+	CONF_CAPTURE_BACKUP,
+	CONF_CAPTURE_SNAPSHOT,
+	CONF_CAPTURE_OFFLINE
+};
+
 struct conf_job {
 	char				 *name;		/* unique, and fit to be part of a file name: [A-Za-z0-9._-], no dot first */
 	struct conf_where		  where;
@@ -87,7 +97,13 @@ struct conf_job {
 	char				 *connection;	/* a libvirt URI, never NULL there */
 	struct conf_strings		  domains;	/* shell patterns, at least one */
 	struct conf_strings		  exclude;	/* shell patterns */
+	struct conf_strings		  exclude_disks;	/* "TARGET" or "DOMAIN/TARGET", both shell patterns */
+	enum conf_capture		  capture;
 	enum conf_quiesce		  quiesce;
+	int				  quiesce_timeout;	/* seconds, 1 to CONF_MAX_QUIESCE */
+	struct conf_strings		  no_quiesce;	/* shell patterns of domains that are never frozen, whatever quiesce says */
+	char				 *scratch;	/* an absolute path; NULL: the program's own state folder */
+	uint64_t			  scratch_max;	/* bytes, at least CONF_MIN_SCRATCH; 0: all that is free */
 
 	/* CONF_SOURCE_IMAGES */
 	struct conf_strings		  images;	/* absolute paths or glob patterns, at least one */

@@ -1,6 +1,7 @@
 #include "conf_get.h"
 
 #include <ctype.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -148,7 +149,8 @@ conf_get_strings(const struct conf_text *t, const config_setting_t *group, const
 }
 
 int
-conf_get_count(const struct conf_text *t, const config_setting_t *group, const char *key, int *out, struct err *err)
+conf_get_int(const struct conf_text *t, const config_setting_t *group, const char *key, int min, int max, int *out,
+    struct err *err)
 {
 	const config_setting_t *s = config_setting_get_member(group, key);
 	char expected[64];
@@ -156,13 +158,69 @@ conf_get_count(const struct conf_text *t, const config_setting_t *group, const c
 
 	if (s == NULL)
 		return (0);
-	snprintf(expected, sizeof(expected), "a whole number from 0 to %d", CONF_MAX_KEEP);
+	snprintf(expected, sizeof(expected), "a whole number from %d to %d", min, max);
 	if (config_setting_type(s) != CONFIG_TYPE_INT)
 		return (conf_mistyped(t, s, expected, err));
 	n = config_setting_get_int(s);
-	if (n < 0 || n > CONF_MAX_KEEP)
+	if (n < min || n > max)
 		return (conf_mistyped(t, s, expected, err));
 	*out = n;
+	return (0);
+}
+
+/* "20G" in bytes, or -1. */
+static int64_t
+size_parse(const char *p)
+{
+	static const char units[] = "KMGT";
+	size_t digits = strspn(p, "0123456789");
+	const char *unit = p + digits;
+	int64_t n = 0;
+	int shift;
+
+	if (digits < 1 || digits > 18 || (digits > 1 && p[0] == '0'))
+		return (-1);
+	for (; p < unit; p++)
+		n = n * 10 + (*p - '0');
+	if (*unit == '\0')
+		return (n);
+	if (strchr(units, *unit) == NULL || unit[1] != '\0')
+		return (-1);
+	shift = 10 * (int)(strchr(units, *unit) - units + 1);
+	return (n > INT64_MAX >> shift ? -1 : n << shift);
+}
+
+int
+conf_get_size(const struct conf_text *t, const config_setting_t *group, const char *key, uint64_t min, uint64_t *out,
+    struct err *err)
+{
+	const config_setting_t *s = config_setting_get_member(group, key);
+	char expected[96];
+	int64_t n = -1;
+
+	if (s == NULL)
+		return (0);
+	snprintf(expected, sizeof(expected), "a size like \"512M\", \"20G\" or \"1T\" of at least \"%" PRIu64 "M\", or 0", min >> 20);
+	if (config_setting_type(s) == CONFIG_TYPE_STRING)
+		n = size_parse(config_setting_get_string(s));
+	else if (config_setting_type(s) == CONFIG_TYPE_INT || config_setting_type(s) == CONFIG_TYPE_INT64)
+		n = config_setting_get_int64(s);
+	if (n == 0 || (n > 0 && (uint64_t)n >= min)) {
+		*out = (uint64_t)n;
+		return (0);
+	}
+	if (config_setting_type(s) == CONFIG_TYPE_STRING)
+		return (conf_fail(t, s, err, "expected %s, not \"%.100s\"", expected, config_setting_get_string(s)));
+	return (conf_mistyped(t, s, expected, err));
+}
+
+int
+conf_get_path(const struct conf_text *t, const config_setting_t *group, const char *key, char **out, struct err *err)
+{
+	if (conf_get_string(t, group, key, out, err) == -1)
+		return (-1);
+	if (*out != NULL && (*out)[0] != '/')
+		return (conf_fail(t, config_setting_get_member(group, key), err, "\"%.100s\": expected an absolute path", *out));
 	return (0);
 }
 

@@ -38,8 +38,20 @@ int conf_get_string(const struct conf_text *t, const config_setting_t *group, co
 int conf_get_strings(const struct conf_text *t, const config_setting_t *group, const char *key, struct conf_strings *out,
     struct err *err);
 
-/** conf_get_count(t, group, key, out, err): An integer from 0 to CONF_MAX_KEEP. */
-int conf_get_count(const struct conf_text *t, const config_setting_t *group, const char *key, int *out, struct err *err);
+/** conf_get_int(t, group, key, min, max, out, err): A whole number from ${min} to ${max}. */
+int conf_get_int(const struct conf_text *t, const config_setting_t *group, const char *key, int min, int max, int *out,
+    struct err *err);
+
+/**
+ * conf_get_size(t, group, key, min, out, err):
+ * A number of bytes, or a string of a whole number and K, M, G, T (powers of 1024, as in systemd's units) or nothing for bytes.
+ * It is 0, or at least ${min}, which is a multiple of 1 MiB.
+ */
+int conf_get_size(const struct conf_text *t, const config_setting_t *group, const char *key, uint64_t min, uint64_t *out,
+    struct err *err);
+
+/** conf_get_path(t, group, key, out, err): An absolute path. */
+int conf_get_path(const struct conf_text *t, const config_setting_t *group, const char *key, char **out, struct err *err);
 
 /** conf_get_choice(t, group, key, names, out, err): The place of a string in the NULL-terminated list ${names}. */
 int conf_get_choice(const struct conf_text *t, const config_setting_t *group, const char *key, const char *const *names, int *out,

@@ -9,11 +9,14 @@
 #define FROM		(1u << CONF_SOURCE_FROM)
 #define ANY		(DOMAINS | IMAGES | FROM)
 #define CONNECTION	"qemu:///system"
+#define QUIESCE_TIMEOUT	10	/* seconds */
 
 /* The keys of a job, the three sources first and in the order of enum conf_source, and the kinds of job that have them. */
-static const char *const job_keys[] = { "domains", "images", "from", "name", "connection", "exclude", "quiesce", "in_use",
+static const char *const job_keys[] = { "domains", "images", "from", "name", "connection", "exclude", "exclude_disks",
+    "capture", "quiesce", "quiesce_timeout", "no_quiesce", "scratch", "scratch_max", "in_use",
     "repository", "replicate", "compression", "schedule", "full", "keep", NULL };
-static const unsigned int job_kinds[] = { DOMAINS, IMAGES, FROM, ANY, DOMAINS, DOMAINS, DOMAINS, IMAGES,
+static const unsigned int job_kinds[] = { DOMAINS, IMAGES, FROM, ANY, DOMAINS, DOMAINS, DOMAINS,
+    DOMAINS, DOMAINS, DOMAINS, DOMAINS, DOMAINS, DOMAINS, IMAGES,
     ANY, ANY, ANY, ANY, ANY, ANY };
 
 static const struct conf_repository *
@@ -54,18 +57,58 @@ job_source(const struct conf_text *t, const config_setting_t *group, struct conf
 	return (0);
 }
 
+/* Which disks to leave out.  Neither a domain's name nor a disk's target has a slash. */
 static int
-job_domains(const struct conf_text *t, const config_setting_t *group, struct conf_job *j, struct err *err)
+job_exclude_disks(const struct conf_text *t, const config_setting_t *group, struct conf_strings *out, struct err *err)
+{
+	const config_setting_t *s = config_setting_get_member(group, "exclude_disks");
+	const char *v, *slash;
+	size_t i;
+
+	if (conf_get_strings(t, group, "exclude_disks", out, err) == -1)
+		return (-1);
+	for (i = 0; i < out->n; i++) {
+		v = out->v[i];
+		if ((slash = strchr(v, '/')) == NULL)
+			continue;
+		if (slash == v || slash[1] == '\0' || strchr(slash + 1, '/') != NULL)
+			return (conf_fail(t, config_setting_get_elem(s, (unsigned int)i), err,
+			    "\"%.100s\": expected TARGET or DOMAIN/TARGET, like \"vdb\" or \"web*/vdb\"", v));
+	}
+	return (0);
+}
+
+static int
+job_quiesce(const struct conf_text *t, const config_setting_t *group, struct conf_job *j, struct err *err)
 {
 	static const char *const quiesce[] = { "try", "required", "never", NULL };
 	int choice = CONF_QUIESCE_TRY;
 
+	j->quiesce_timeout = QUIESCE_TIMEOUT;
+	if (conf_get_choice(t, group, "quiesce", quiesce, &choice, err) == -1 ||
+	    conf_get_int(t, group, "quiesce_timeout", 1, CONF_MAX_QUIESCE, &j->quiesce_timeout, err) == -1 ||
+	    conf_get_strings(t, group, "no_quiesce", &j->no_quiesce, err) == -1)
+		return (-1);
+	j->quiesce = (enum conf_quiesce)choice;
+	return (0);
+}
+
+static int
+job_domains(const struct conf_text *t, const config_setting_t *group, struct conf_job *j, struct err *err)
+{
+	static const char *const capture[] = { "auto", "backup", "snapshot", "offline", NULL };
+	int choice = CONF_CAPTURE_AUTO;
+
 	if (conf_get_strings(t, group, "domains", &j->domains, err) == -1 ||
 	    conf_get_strings(t, group, "exclude", &j->exclude, err) == -1 ||
 	    conf_get_string(t, group, "connection", &j->connection, err) == -1 ||
-	    conf_get_choice(t, group, "quiesce", quiesce, &choice, err) == -1)
+	    job_exclude_disks(t, group, &j->exclude_disks, err) == -1 ||
+	    conf_get_choice(t, group, "capture", capture, &choice, err) == -1 ||
+	    job_quiesce(t, group, j, err) == -1 ||
+	    conf_get_path(t, group, "scratch", &j->scratch, err) == -1 ||
+	    conf_get_size(t, group, "scratch_max", CONF_MIN_SCRATCH, &j->scratch_max, err) == -1)
 		return (-1);
-	j->quiesce = (enum conf_quiesce)choice;
+	j->capture = (enum conf_capture)choice;
 	if (j->source == CONF_SOURCE_DOMAINS && j->connection == NULL && (j->connection = strdup(CONNECTION)) == NULL)
 		return (err_nomem(err));
 	return (0);
@@ -155,7 +198,7 @@ job_keep(const struct conf_text *t, const config_setting_t *s, struct conf_keep 
 	if (conf_known_keys(t, s, known, err) == -1 || conf_get_string(t, s, "within", &k->within, err) == -1)
 		return (-1);
 	for (i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
-		if (conf_get_count(t, s, known[i], counts[i], err) == -1)
+		if (conf_get_int(t, s, known[i], 0, CONF_MAX_KEEP, counts[i], err) == -1)
 			return (-1);
 		any |= *counts[i];
 	}
@@ -249,6 +292,9 @@ conf_job_free(struct conf_job *j)
 	free(j->connection);
 	conf_strings_free(&j->domains);
 	conf_strings_free(&j->exclude);
+	conf_strings_free(&j->exclude_disks);
+	conf_strings_free(&j->no_quiesce);
+	free(j->scratch);
 	conf_strings_free(&j->images);
 	free(j->replicate);
 	free(j->schedule);

@@ -175,7 +175,8 @@ lex_number(struct lex *lx, struct lex_token *tok, struct err *err)
 		return (err_set(err, 0, "unexpected \"%.*s\": write numbers in decimal, without leading zeros, "
 		    "and strings in quotes", (int)(tok->len < 40 ? tok->len : 40), tok->at));
 	if (d > (is_long ? INT64_DIGITS : INT_DIGITS))
-		return (err_set(err, 0, "the number %.*s is too large", (int)(tok->len < 40 ? tok->len : 40), tok->at));
+		return (err_set(err, 0, "the number %.*s is too large; a size may be a string like \"20G\"",
+		    (int)(tok->len < 40 ? tok->len : 40), tok->at));
 	tok->kind = is_long ? LEX_INT64 : LEX_INT;
 	return (0);
 }

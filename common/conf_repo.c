@@ -16,11 +16,7 @@ sftp_file(const struct conf_text *t, const config_setting_t *group, const char *
 		return (0);
 	if (u->kind != CONF_URL_SFTP)
 		return (conf_fail(t, s, err, "only a repository with an sftp:// url has it: remove it"));
-	if (conf_get_text(t, s, out, err) == -1)
-		return (-1);
-	if ((*out)[0] != '/')
-		return (conf_fail(t, s, err, "\"%.100s\": expected an absolute path", *out));
-	return (0);
+	return (conf_get_path(t, group, key, out, err));
 }
 
 static int

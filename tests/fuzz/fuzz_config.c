@@ -28,6 +28,9 @@ check(const struct conf *c)
 		assert(strchr(j->name, '/') == NULL && j->name[0] != '.' && j->name[0] != '\0');
 		assert((j->domains.n > 0) + (j->images.n > 0) + (j->from != NULL) == 1);
 		assert((j->connection != NULL) == (j->source == CONF_SOURCE_DOMAINS));
+		assert(j->source != CONF_SOURCE_DOMAINS || (j->quiesce_timeout >= 1 && j->quiesce_timeout <= CONF_MAX_QUIESCE));
+		assert(j->scratch_max == 0 || (j->scratch_max >= CONF_MIN_SCRATCH && j->scratch_max <= INT64_MAX));
+		assert(j->scratch == NULL || j->scratch[0] == '/');
 		assert((j->schedule != NULL) == (j->schedule_at.line != 0));
 		assert((j->nreplicate > 0) == (j->replicate_at.line != 0));
 	}

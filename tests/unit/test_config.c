@@ -19,6 +19,8 @@
 #define REPO(x)	"repositories = (\n{ name = \"local\"; " x " }\n);\n"		/* x in line 2 */
 #define JOB(x)	R "jobs = (\n{ name = \"j\"; " x " }\n);\n"			/* x in line 4 */
 #define IMAGE(x) JOB("images = [ \"/i\" ]; " x)
+#define DOMAIN(x) JOB("domains = [ \"*\" ]; " x)
+#define SIZE	"a size like \"512M\", \"20G\" or \"1T\" of at least \"16M\", or 0"
 #define LOCAL	"{ name = \"local\"; url = \"/var/backups/vm\"; }"
 
 static const struct {
@@ -49,7 +51,7 @@ static const struct {
 	{ "a = \"\\x00\"", "t:1: a string cannot hold \\x00" },
 	{ "a = 010", "t:1: unexpected \"010\": write numbers in decimal, without leading zeros, and strings in quotes" },
 	{ "a = 0x10", "t:1: unexpected \"0x10\": write numbers in decimal, without leading zeros, and strings in quotes" },
-	{ "a = 4294967297", "t:1: the number 4294967297 is too large" },
+	{ "a = 4294967297", "t:1: the number 4294967297 is too large; a size may be a string like \"20G\"" },
 	{ "@include \"x\"", "t:1: @include is not allowed here" },
 	{ "a = 1; @include \"x\"", "t:1: unexpected \"@\": to include a file, begin a line with @include \"FILE\"" },
 	{ "(((((((((((((((((", "t:1: unexpected \"(\": expected a key" },
@@ -86,7 +88,8 @@ static const struct {
 	{ R "jobs = ( { name = \"j\"; from = \"away\"; },\n{ name = \"j\"; from = \"away\"; } );",
 	  "t:4: jobs[1].name: \"j\" is also the name of the job at t:3: choose another" },
 	{ IMAGE("\nkeeps = 1;"), "t:5: jobs[0].keeps: unknown key; known here: domains, images, from, name, connection, exclude, "
-	  "quiesce, in_use, repository, replicate, compression, schedule, full, keep" },
+	  "exclude_disks, capture, quiesce, quiesce_timeout, no_quiesce, scratch, scratch_max, in_use, "
+	  "repository, replicate, compression, schedule, full, keep" },
 	{ JOB(""), "t:4: jobs[0]: has nothing to back up: add one of domains, images and from" },
 	{ IMAGE("\nfrom = \"away\";"), "t:5: jobs[0].from: the job already has images: a job has one of domains, images and from" },
 	{ IMAGE("quiesce = \"try\";"), "t:4: jobs[0].quiesce: only a job with domains has it, and this one has images: remove it" },
@@ -105,6 +108,46 @@ static const struct {
 	  "t:4: jobs[0].quiesce: expected \"try\", \"required\" or \"never\", not \"yes\"" },
 	{ JOB("domains = [ \"a\" ]; quiesce = true;"),
 	  "t:4: jobs[0].quiesce: expected \"try\", \"required\" or \"never\", not true" },
+
+	/* how a domain is captured */
+	{ IMAGE("exclude_disks = [ \"vdb\" ];"),
+	  "t:4: jobs[0].exclude_disks: only a job with domains has it, and this one has images: remove it" },
+	{ IMAGE("capture = \"auto\";"), "t:4: jobs[0].capture: only a job with domains has it, and this one has images: remove it" },
+	{ IMAGE("quiesce_timeout = 1;"),
+	  "t:4: jobs[0].quiesce_timeout: only a job with domains has it, and this one has images: remove it" },
+	{ IMAGE("no_quiesce = [ \"a\" ];"),
+	  "t:4: jobs[0].no_quiesce: only a job with domains has it, and this one has images: remove it" },
+	{ JOB("from = \"away\"; scratch = \"/s\";"),
+	  "t:4: jobs[0].scratch: only a job with domains has it, and this one has from: remove it" },
+	{ JOB("from = \"away\"; scratch_max = 0;"),
+	  "t:4: jobs[0].scratch_max: only a job with domains has it, and this one has from: remove it" },
+	{ DOMAIN("exclude_disks = \"vdb\";"),
+	  "t:4: jobs[0].exclude_disks: expected an array of strings like [ \"a\", \"b\" ], not a string" },
+	{ DOMAIN("exclude_disks = [ \"vdb\", \"/vdb\" ];"),
+	  "t:4: jobs[0].exclude_disks[1]: \"/vdb\": expected TARGET or DOMAIN/TARGET, like \"vdb\" or \"web*/vdb\"" },
+	{ DOMAIN("exclude_disks = [ \"web/\" ];"),
+	  "t:4: jobs[0].exclude_disks[0]: \"web/\": expected TARGET or DOMAIN/TARGET, like \"vdb\" or \"web*/vdb\"" },
+	{ DOMAIN("exclude_disks = [ \"a/b/c\" ];"),
+	  "t:4: jobs[0].exclude_disks[0]: \"a/b/c\": expected TARGET or DOMAIN/TARGET, like \"vdb\" or \"web*/vdb\"" },
+	{ DOMAIN("capture = \"pull\";"),
+	  "t:4: jobs[0].capture: expected \"auto\", \"backup\", \"snapshot\" or \"offline\", not \"pull\"" },
+	{ DOMAIN("capture = \"\";"),
+	  "t:4: jobs[0].capture: expected \"auto\", \"backup\", \"snapshot\" or \"offline\", not \"\"" },
+	{ DOMAIN("capture = 1;"), "t:4: jobs[0].capture: expected \"auto\", \"backup\", \"snapshot\" or \"offline\", not 1" },
+	{ DOMAIN("quiesce_timeout = 0;"), "t:4: jobs[0].quiesce_timeout: expected a whole number from 1 to 600, not 0" },
+	{ DOMAIN("quiesce_timeout = 601;"), "t:4: jobs[0].quiesce_timeout: expected a whole number from 1 to 600, not 601" },
+	{ DOMAIN("quiesce_timeout = \"10 s\";"), "t:4: jobs[0].quiesce_timeout: expected a whole number from 1 to 600, not a string" },
+	{ DOMAIN("no_quiesce = [];"), "t:4: jobs[0].no_quiesce: the array is empty: put a string into it or remove the key" },
+	{ DOMAIN("scratch = \"tmp\";"), "t:4: jobs[0].scratch: \"tmp\": expected an absolute path" },
+	{ DOMAIN("scratch = 1;"), "t:4: jobs[0].scratch: expected a string, not 1" },
+	{ DOMAIN("scratch_max = 20;"), "t:4: jobs[0].scratch_max: expected " SIZE ", not 20" },
+	{ DOMAIN("scratch_max = -1L;"), "t:4: jobs[0].scratch_max: expected " SIZE ", not -1L" },
+	{ DOMAIN("scratch_max = 16777215;"), "t:4: jobs[0].scratch_max: expected " SIZE ", not 16777215" },
+	{ DOMAIN("scratch_max = 2.5;"), "t:4: jobs[0].scratch_max: expected " SIZE ", not 2.5" },
+	{ DOMAIN("scratch_max = [ \"1T\" ];"), "t:4: jobs[0].scratch_max: expected " SIZE ", not an array [ ]" },
+	{ DOMAIN("scratch_max = \"\";"), "t:4: jobs[0].scratch_max: expected " SIZE ", not \"\"" },
+	{ DOMAIN("scratch_max = \"15M\";"), "t:4: jobs[0].scratch_max: expected " SIZE ", not \"15M\"" },
+
 	{ JOB("images = [ \"i\" ];"), "t:4: jobs[0].images[0]: \"i\": expected an absolute path or pattern" },
 	{ IMAGE("in_use = \"no\";"), "t:4: jobs[0].in_use: expected \"refuse\" or \"allow\", not \"no\"" },
 	{ IMAGE("repository = \"lokal\";"),
@@ -189,7 +232,12 @@ defaults_are_filled_in(void **state)
 	assert_null(i->schedule);
 	assert_int_equal(i->schedule_at.line + i->keep_at.line + i->replicate_at.line + i->full_at.line, 0);
 	assert_string_equal(d->connection, "qemu:///system");
+	assert_int_equal(d->exclude.n + d->exclude_disks.n + d->no_quiesce.n, 0);
+	assert_int_equal(d->capture, CONF_CAPTURE_AUTO);
 	assert_int_equal(d->quiesce, CONF_QUIESCE_TRY);
+	assert_int_equal(d->quiesce_timeout, 10);
+	assert_null(d->scratch);
+	assert_true(d->scratch_max == 0);
 	assert_null(conf_find_job(c, "x"));
 	conf_free(c);
 	conf_free(parsed(R));		/* virt-restore needs no jobs */
@@ -225,6 +273,67 @@ values_and_places_are_kept(void **state)
 	assert_int_equal(j->replicate_at.line, 8);
 	assert_int_equal(j->full_at.line, 9);
 	conf_free(c);
+}
+
+static void
+capture_is_kept(void **state)
+{
+	struct conf *c = parsed(DOMAIN("exclude_disks = [ \"vd[b-d]\", \"web*/sda\" ]; capture = \"snapshot\"; quiesce = \"required\";"
+	    "quiesce_timeout = 600; no_quiesce = [ \"db*\" ]; scratch = \"/fast\"; scratch_max = \"20G\";"));
+	const struct conf_job *j = &c->jobs[0];
+
+	(void)state;
+	assert_int_equal(j->exclude_disks.n, 2);
+	assert_string_equal(j->exclude_disks.v[0], "vd[b-d]");
+	assert_string_equal(j->exclude_disks.v[1], "web*/sda");
+	assert_int_equal(j->capture, CONF_CAPTURE_SNAPSHOT);
+	assert_int_equal(j->quiesce, CONF_QUIESCE_REQUIRED);
+	assert_int_equal(j->quiesce_timeout, 600);
+	assert_int_equal(j->no_quiesce.n, 1);
+	assert_string_equal(j->no_quiesce.v[0], "db*");
+	assert_string_equal(j->scratch, "/fast");
+	assert_true(j->scratch_max == 20ULL << 30);
+	conf_free(c);
+	c = parsed(DOMAIN("capture = \"backup\";"));
+	assert_int_equal(c->jobs[0].capture, CONF_CAPTURE_BACKUP);
+	conf_free(c);
+	c = parsed(DOMAIN("capture = \"offline\";"));
+	assert_int_equal(c->jobs[0].capture, CONF_CAPTURE_OFFLINE);
+	conf_free(c);
+}
+
+static void
+sizes_have_units(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t bytes;
+	} good[] = {
+		{ "0", 0 }, { "0L", 0 }, { "\"0\"", 0 }, { "\"0G\"", 0 }, { "16777216", 16 << 20 }, { "999999999", 999999999 },
+		{ "20000000000L", 20000000000 }, { "999999999999999999L", 999999999999999999 }, { "\"20000000000\"", 20000000000 },
+		{ "\"16384K\"", 16 << 20 }, { "\"16M\"", 16 << 20 }, { "\"1G\"", 1 << 30 }, { "\"1T\"", 1ULL << 40 },
+		{ "\"8388607T\"", 8388607ULL << 40 },
+	};
+	static const char *const wrong[] = { "G", "20 G", " 20G", "20g", "20GB", "20GiB", "1.5G", "-20G", "+20G", "020G", "20G ", "0x20G", "20P",
+	    "8388608T", "9999999999999999999", "999999999999999999K", "1e9" };
+	struct err err = ERR_INIT;
+	char text[512];
+	struct conf *c;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		snprintf(text, sizeof(text), DOMAIN("scratch_max = %s;"), good[i].text);
+		c = parsed(text);
+		assert_true(c->jobs[0].scratch_max == good[i].bytes);
+		conf_free(c);
+	}
+	for (i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		snprintf(text, sizeof(text), DOMAIN("scratch_max = \"%s\";"), wrong[i]);
+		assert_null(conf_parse(text, strlen(text), "t", &err));
+		snprintf(text, sizeof(text), "t:4: jobs[0].scratch_max: expected " SIZE ", not \"%s\"", wrong[i]);
+		assert_string_equal(err.text, text);
+	}
 }
 
 static void
@@ -457,6 +566,8 @@ main(void)
 		cmocka_unit_test(errors_name_line_and_key),
 		cmocka_unit_test(defaults_are_filled_in),
 		cmocka_unit_test(values_and_places_are_kept),
+		cmocka_unit_test(capture_is_kept),
+		cmocka_unit_test(sizes_have_units),
 		cmocka_unit_test(sizes_are_bounded),
 		cmocka_unit_test(included_files_are_named),
 		cmocka_unit_test(unreadable_files_are_named),
