@@ -11,6 +11,7 @@
 #define WORKERS_MAX	32u
 #define JOBS_BYTES	((size_t)32 << 20)	/* small frames: as many as fit in this, so that no thread waits */
 #define JOBS_MAX	32u
+#define TICK_MS		100u		/* how often, at least, the caller hears how far it is */
 #define READERS		2u			/* one waits for storage while the other's bytes arrive */
 
 struct frame {
@@ -222,13 +223,19 @@ flush(struct archive_writer *aw)
 	aw->cur = NULL;
 }
 
+static bool
+has_room(const struct archive_writer *aw, uint32_t source, size_t room)
+{
+	return (aw->cur != NULL && aw->cur->source == source && aw->cur->raw_len + room <= aw->raw_max);
+}
+
 /* Begin a frame for data of ${source}, or a meta frame, unless one is being filled that has ${room} left. */
 static int
 want_frame(struct archive_writer *aw, uint32_t source, size_t room, struct err *err)
 {
-	struct frame *f = aw->cur;
+	struct frame *f;
 
-	if (f != NULL && f->source == source && f->raw_len + room <= aw->raw_max)
+	if (has_room(aw, source, room))
 		return (0);
 	flush(aw);
 	if ((f = pipeline_get(aw->pl)) == NULL) {
@@ -313,18 +320,40 @@ out:
 	return (rc);
 }
 
+static int
+tick(struct archive_writer *aw, struct err *err)
+{
+	return (aw->feed->tick != NULL ? aw->feed->tick(aw->feed->arg, atomic_load(&aw->read), err) : 0);
+}
+
+/* Wait for a frame, or for all of them, and meanwhile let the caller know.  Failures are left to whoever asks the pipeline next. */
+static int
+wait_ticking(struct archive_writer *aw, int (*wait)(struct pipeline *, unsigned int), struct err *err)
+{
+	do {
+		if (tick(aw, err) == -1)
+			return (-1);
+	} while (wait(aw->pl, TICK_MS) == 0);
+	return (0);
+}
+
 /* Cut one extent into blocks, and put them into frames. */
 static int
 add_extent(struct archive_writer *aw, const struct extent *e, struct err *err)
 {
-	struct frame *before = aw->cur, *f;
 	struct index_block *b;
+	struct frame *f;
 	size_t len;
 
 	for (uint64_t at = 0; at < e->length; at += len) {
 		len = WINDOW_SIZE - (size_t)((e->offset + at) % WINDOW_SIZE);
 		if (len > e->length - at)
 			len = (size_t)(e->length - at);
+		if (!has_room(aw, aw->source, len)) {
+			flush(aw);
+			if (wait_ticking(aw, pipeline_room, err) == -1)
+				return (-1);
+		}
 		if (want_frame(aw, aw->source, len, err) == -1)
 			return (-1);
 		f = aw->cur;
@@ -333,9 +362,6 @@ add_extent(struct archive_writer *aw, const struct extent *e, struct err *err)
 		b->length = (uint32_t)len;
 		f->raw_len += len;
 		aw->tar_offset += len;
-		if (f != before && aw->feed->tick != NULL && aw->feed->tick(aw->feed->arg, atomic_load(&aw->read), err) == -1)
-			return (-1);
-		before = f;
 	}
 	return (0);
 }
@@ -352,7 +378,9 @@ disk_data(struct archive_writer *aw, const struct extents *ex, struct err *err)
 		if (add_extent(aw, &e, err) == -1)
 			return (-1);
 	flush(aw);
-	return (more == -1 ? -1 : pipeline_wait(aw->pl, err));
+	if (more == -1 || wait_ticking(aw, pipeline_idle, err) == -1)
+		return (-1);
+	return (pipeline_wait(aw->pl, err));
 }
 
 /* No frame may be under way. */

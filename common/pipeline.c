@@ -1,11 +1,13 @@
 #include "pipeline.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <time.h>
 
 /*
  * Jobs stand in a ring.  Four counters of jobs, each at most the one before it, say where each stage is:
@@ -226,6 +228,40 @@ pipeline_new(const struct pipeline_ops *ops, void *ctx, void **jobs, size_t njob
 		return (NULL);
 	}
 	return (pl);
+}
+
+/* Wait until at most ${busy} jobs are under way. */
+static int
+wait_until(struct pipeline *pl, size_t busy, unsigned int ms)
+{
+	struct timespec until;
+	int rc = 0;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += (time_t)(ms / 1000);
+	until.tv_nsec += (long)(ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	pthread_mutex_lock(&pl->lock);
+	while (!pl->failed && pl->given - pl->settled > busy && rc != ETIMEDOUT)
+		rc = pthread_cond_timedwait(&pl->room, &pl->lock, &until);
+	rc = pl->failed ? -1 : pl->given - pl->settled <= busy ? 1 : 0;
+	pthread_mutex_unlock(&pl->lock);
+	return (rc);
+}
+
+int
+pipeline_room(struct pipeline *pl, unsigned int ms)
+{
+	return (wait_until(pl, pl->njobs - 1, ms));
+}
+
+int
+pipeline_idle(struct pipeline *pl, unsigned int ms)
+{
+	return (wait_until(pl, 0, ms));
 }
 
 void *

@@ -44,6 +44,12 @@ struct pipeline *pipeline_new(const struct pipeline_ops *ops, void *ctx, void **
 /** pipeline_get(pl): The next free job; waits for one.  NULL when the pipeline has failed. */
 void *pipeline_get(struct pipeline *pl);
 
+/** pipeline_room(pl, ms): Wait at most ${ms} milliseconds until a job is free.  Returns 1, 0 when the time is up, -1 when the pipeline has failed. */
+int pipeline_room(struct pipeline *pl, unsigned int ms);
+
+/** pipeline_idle(pl, ms): The same until every job that was submitted is done. */
+int pipeline_idle(struct pipeline *pl, unsigned int ms);
+
 /** pipeline_submit(pl): Hand over the job that pipeline_get() returned last. */
 void pipeline_submit(struct pipeline *pl);
 

@@ -31,6 +31,7 @@ progress_init(struct progress *p, bool json, FILE *err_stream, FILE *out_stream)
 void
 progress_begin(struct progress *p, const char *label, uint64_t total)
 {
+	progress_end(p);
 	snprintf(p->label, sizeof(p->label), "%s", label);
 	human_safe(p->label);
 	p->total = total;

@@ -28,7 +28,7 @@ struct progress {
 /** progress_init(p, json, err_stream, out_stream): JSON lines to ${out_stream}, else a bar on ${err_stream} when that is a terminal. */
 void progress_init(struct progress *p, bool json, FILE *err_stream, FILE *out_stream);
 
-/** progress_begin(p, label, total): Work on ${label} begins, of ${total} bytes. */
+/** progress_begin(p, label, total): Work on ${label} begins, of ${total} bytes; what was under way before has ended. */
 void progress_begin(struct progress *p, const char *label, uint64_t total);
 
 /** progress_update(p, done): Cheap: shows something after a fifth of a second, then five times a second at most (JSON: once). */

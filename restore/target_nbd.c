@@ -283,7 +283,7 @@ create_qcow2(const struct nbd *n, struct err *err)
 		NULL };
 
 	snprintf(size, sizeof(size), "%llu", (unsigned long long)n->size);
-	return (tool_run(argv, "package qemu-utils", err));
+	return (tool_run(argv, "package qemu-utils", TOOL_SECONDS, NULL, err));
 }
 
 static int
