@@ -160,7 +160,10 @@ def qemu_nbd(path, *options):
 
 
 def qemu_storage_daemon(path, *options):
+    # It takes an image for writing when something may write through it: an export.
+    writable = 'off' if '-r' in options else 'on'
     child = tap.start(['qemu-storage-daemon', '--blockdev', 'file,node-name=f,filename=%s,read-only=%s' % (path, 'on' if '-r' in options else 'off'),
+                       '--nbd-server', 'addr.type=unix,addr.path=nbd.sock', '--export', 'type=nbd,id=e,node-name=f,writable=' + writable,
                        '--chardev', 'stdio,id=c', '--monitor', 'chardev=c'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     if not child.stdout.readline():
         raise RuntimeError('qemu-storage-daemon did not start')
