@@ -12,7 +12,8 @@ LIBS_COMMON := libarchive liblzma libzstd libconfig jansson libxxhash libcrypto 
 # Asked for only when something is compiled, so that `make deps` runs on a machine that has none of them.
 PKG_CFLAGS   = $(shell pkg-config --cflags $(LIBS_COMMON))
 PKG_LIBS     = $(shell pkg-config --libs $(LIBS_COMMON)) -lbz2
-# virt-restore alone speaks NBD (and is never linked to libvirt).
+# virt-restore is never linked to libvirt: it must work where there is none.
+BACKUPD_LIBS = $(shell pkg-config --libs libnbd libvirt)
 RESTORE_LIBS = $(shell pkg-config --libs libnbd)
 
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wformat=2 -Wvla
@@ -108,6 +109,7 @@ clean:
 
 $(BUILD)/bin/virt-backupd: $(BACKUPD) $(BUILD)/libcommon.a
 $(BUILD)/bin/virt-restore: $(RESTORE) $(BUILD)/libcommon.a
+$(BUILD)/bin/virt-backupd: PROGRAM_LIBS = $(BACKUPD_LIBS)
 $(BUILD)/bin/virt-restore: PROGRAM_LIBS = $(RESTORE_LIBS)
 $(PROGRAMS):
 	@mkdir -p $(@D)
