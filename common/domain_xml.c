@@ -274,8 +274,10 @@ parse_devices(xmlNodePtr devices, struct domain_desc *d, struct err *err)
 
 	for (xmlNodePtr x = xml_first(devices, "channel"); x != NULL; x = xml_next(x, "channel")) {
 		target = xml_first(x, "target");
-		if (xml_attribute_is(target, "name", AGENT_CHANNEL))
+		if (xml_attribute_is(target, "name", AGENT_CHANNEL)) {
 			d->has_agent = true;
+			d->agent_connected = xml_attribute_is(target, "state", "connected");
+		}
 	}
 	if (xml_text(xml_first(devices, "emulator"), &d->emulator, err) == -1 || parse_tpm(devices, d, err) == -1)
 		return (-1);

@@ -36,6 +36,7 @@ struct domain_desc {
 	char			*name, *uuid, *emulator;
 	char			*nvram, *loader;	/* paths */
 	bool			 has_agent;		/* a channel org.qemu.guest_agent.0 */
+	bool			 agent_connected;	/* live: something in the guest has it open */
 	bool			 tpm_emulator;
 	char			*tpm_version;
 	bool			 has_dac;		/* live: the seclabel of model dac; names are resolved */

@@ -1,0 +1,238 @@
+#include "freeze.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libvirt/virterror.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "freeze_guard.h"
+#include "hypervisor.h"
+#include "io.h"
+
+#define START_SECONDS	40		/* connecting to a busy libvirtd takes a while */
+#define ANSWER_SECONDS	10
+
+extern char **environ;
+
+struct freeze_guard {
+	pid_t		 pid;
+	int		 fd;
+	unsigned int	 seconds;	/* for one answer of the agent */
+	bool		 armed;		/* the guard holds the guest for frozen */
+	struct timespec	 begun, frozen;
+};
+
+/* The next byte that the guard sends, or 0 when none comes in time or the guard is gone. */
+static char
+hear(struct freeze_guard *g, unsigned int seconds)
+{
+	struct pollfd pfd = { .fd = g->fd, .events = POLLIN };
+	char c = 0;
+
+	while (poll(&pfd, 1, (int)seconds * 1000) == -1)
+		if (errno != EINTR)
+			return (0);
+	if ((pfd.revents & (POLLIN | POLLHUP)) == 0 || recv(g->fd, &c, 1, MSG_DONTWAIT) != 1)
+		return (0);
+	return (c);
+}
+
+static int
+tell(struct freeze_guard *g, char c, struct err *err)
+{
+	if (send(g->fd, &c, 1, MSG_NOSIGNAL) == 1)
+		return (0);
+	return (err_set(err, errno, "the freeze guard is gone"));
+}
+
+static int
+spawn(struct freeze_guard *g, const char *uri, const char *uuid, const char *name, struct err *err)
+{
+	char seconds[16];
+	const char *argv[] = { "virt-backupd", GUARD_OPTION, uri, uuid, name, seconds, NULL };
+	posix_spawn_file_actions_t fa;
+	posix_spawnattr_t attr;
+	int pair[2], r;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == -1)
+		return (err_set(err, errno, "cannot make a socket"));
+	snprintf(seconds, sizeof(seconds), "%u", g->seconds);
+	posix_spawn_file_actions_init(&fa);
+	posix_spawnattr_init(&attr);
+	/* What is sent to our group, by a terminal or a shell, must not end the guard. */
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID);
+	for (int fd = 0; fd < 3; fd++)
+		posix_spawn_file_actions_addopen(&fa, fd, "/dev/null", O_RDWR, 0);
+	posix_spawn_file_actions_adddup2(&fa, pair[1], GUARD_FD);
+	r = posix_spawn(&g->pid, "/proc/self/exe", &fa, &attr, (char **)(uintptr_t)argv, environ);
+	posix_spawnattr_destroy(&attr);
+	posix_spawn_file_actions_destroy(&fa);
+	io_close(&pair[1]);
+	g->fd = pair[0];
+	return (r != 0 ? err_set(err, r, "cannot start the freeze guard") : 0);
+}
+
+static struct freeze_guard *
+start(const char *uri, const char *uuid, const char *name, unsigned int seconds, struct err *err)
+{
+	struct freeze_guard *g = calloc(1, sizeof(*g));
+
+	if (g == NULL) {
+		err_nomem(err);
+		return (NULL);
+	}
+	g->fd = -1;
+	g->pid = -1;
+	g->seconds = seconds;
+	if (spawn(g, uri, uuid, name, err) == 0)
+		return (g);
+	freeze_guard_end(g);
+	return (NULL);
+}
+
+struct freeze_guard *
+freeze_guard_start(const char *uri, const char *uuid, const char *name, unsigned int seconds, struct err *err)
+{
+	struct freeze_guard *g = start(uri, uuid, name, seconds, err);
+
+	if (g == NULL)
+		return (NULL);
+	switch (hear(g, START_SECONDS)) {
+	case GUARD_READY:
+		return (g);
+	case GUARD_BUSY:
+		err_set(err, 0, "a freeze guard of an earlier run still tries to thaw the guest");
+		break;
+	default:
+		err_set(err, 0, "the freeze guard did not start: it could not connect to libvirt at %s", uri);
+	}
+	freeze_guard_end(g);
+	return (NULL);
+}
+
+int
+freeze_guard_leave(const char *uri, const char *uuid, const char *name, struct err *err)
+{
+	struct freeze_guard *g = start(uri, uuid, name, ANSWER_SECONDS, err);
+
+	if (g == NULL || tell(g, GUARD_ARM, err) == -1) {
+		freeze_guard_end(g);
+		return (-1);
+	}
+	g->armed = true;
+	freeze_guard_end(g);
+	return (0);
+}
+
+static int64_t
+ms_between(const struct timespec *a, const struct timespec *b)
+{
+	return ((int64_t)(b->tv_sec - a->tv_sec) * 1000 + (b->tv_nsec - a->tv_nsec) / 1000000);
+}
+
+/* Whether the agent may have got the request, and may yet act upon it: it did not answer, or not in time. */
+static bool
+may_be_frozen(int code)
+{
+	switch (code) {
+	case VIR_ERR_AGENT_UNRESPONSIVE:
+	case VIR_ERR_AGENT_UNSYNCED:
+	case VIR_ERR_AGENT_COMMAND_TIMEOUT:
+	case VIR_ERR_OPERATION_TIMEOUT:
+	case VIR_ERR_RPC:
+	case VIR_ERR_SYSTEM_ERROR:
+	case VIR_ERR_INTERNAL_ERROR:
+	case VIR_ERR_INVALID_CONN:
+	case VIR_ERR_OPERATION_ABORTED:
+		return (true);
+	default:
+		return (false);
+	}
+}
+
+int
+freeze_take(struct freeze_guard *g, virDomainPtr dom, struct err *err)
+{
+	int n;
+
+	if (tell(g, GUARD_ARM, err) == -1 || hear(g, ANSWER_SECONDS) != GUARD_ARMED)
+		return (err_set(err, 0, "the freeze guard does not answer"));
+	g->armed = true;
+	clock_gettime(CLOCK_MONOTONIC, &g->begun);
+	virDomainAgentSetResponseTimeout(dom, (int)g->seconds, 0);
+	n = virDomainFSFreeze(dom, NULL, 0, 0);
+	clock_gettime(CLOCK_MONOTONIC, &g->frozen);
+	if (n > 0)
+		return (0);
+	if (n == 0)
+		err_set(err, 0, "the guest agent found no file system to freeze");
+	else
+		hypervisor_failed(err, "the guest could not be frozen");
+	/* An agent that refused has frozen nothing, or undone it; somebody else's freeze, which makes it refuse, is not ours to end. */
+	if (n == -1 && !may_be_frozen(virGetLastErrorCode()) && tell(g, GUARD_DISARM, err) == 0 && hear(g, ANSWER_SECONDS) == GUARD_DISARMED)
+		g->armed = false;
+	return (-1);
+}
+
+int
+freeze_thaw_once(virDomainPtr dom, unsigned int seconds, struct err *err)
+{
+	int n;
+
+	virDomainAgentSetResponseTimeout(dom, (int)seconds, 0);
+	n = virDomainFSThaw(dom, NULL, 0, 0);
+	if (n == -1)
+		hypervisor_failed(err, "the guest could not be thawed");
+	virDomainAgentSetResponseTimeout(dom, VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK, 0);
+	return (n);
+}
+
+int
+freeze_release(struct freeze_guard *g, virDomainPtr dom, struct freeze_time *t, struct err *err)
+{
+	struct timespec before, after;
+	char answer;
+	int n;
+
+	clock_gettime(CLOCK_MONOTONIC, &before);
+	n = freeze_thaw_once(dom, g->seconds, err);
+	clock_gettime(CLOCK_MONOTONIC, &after);
+	*t = (struct freeze_time){ .ms = ms_between(&g->begun, &after), .own_ms = ms_between(&g->frozen, &before) };
+	if (n == -1)
+		return (-1);
+	if (tell(g, GUARD_DISARM, err) == -1)
+		return (-1);
+	/* The guard says first when it has thawed the guest meanwhile. */
+	answer = hear(g, ANSWER_SECONDS);
+	t->held = n > 0 && answer == GUARD_DISARMED;
+	if (answer == GUARD_FIRED)
+		answer = hear(g, ANSWER_SECONDS);
+	g->armed = answer != GUARD_DISARMED;
+	return (g->armed ? err_set(err, 0, "the freeze guard does not answer") : 0);
+}
+
+bool
+freeze_guard_end(struct freeze_guard *g)
+{
+	bool sure;
+
+	if (g == NULL)
+		return (true);
+	sure = !g->armed;
+	io_close(&g->fd);
+	/* A guard that has nothing to do ends at once; another one goes on, and is nobody's child when we have ended. */
+	if (g->pid > 0 && sure)
+		for (int i = 0; i < ANSWER_SECONDS * 100 && waitpid(g->pid, NULL, WNOHANG) == 0; i++)
+			nanosleep(&(struct timespec){ 0, 10000000 }, NULL);
+	free(g);
+	return (sure);
+}
