@@ -146,7 +146,6 @@ may_be_frozen(int code)
 	switch (code) {
 	case VIR_ERR_AGENT_UNRESPONSIVE:
 	case VIR_ERR_AGENT_UNSYNCED:
-	case VIR_ERR_AGENT_COMMAND_TIMEOUT:
 	case VIR_ERR_OPERATION_TIMEOUT:
 	case VIR_ERR_RPC:
 	case VIR_ERR_SYSTEM_ERROR:

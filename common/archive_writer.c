@@ -291,6 +291,25 @@ put_name(char field[INDEX_NAME_LEN], const char *name, struct err *err)
 	return (0);
 }
 
+int
+archive_writer_member(struct archive_writer *aw, const char *name, const void *p, size_t n, struct err *err)
+{
+	struct index_member m = { .length = n };
+	struct buf header = BUF_INIT;
+	int rc = -1;
+
+	if (put_name(m.name, name, err) == -1 || tar_plain_header(&header, name, n, aw->info.time, err) == -1)
+		goto out;
+	m.tar_offset = aw->tar_offset + header.len;
+	digest_block(aw->info.secret, p, n, m.digest);
+	if (index_writer_member(aw->index, &m, err) == -1 || add_meta(aw, header.ptr, header.len, err) == -1 || add_meta(aw, p, n, err) == -1)
+		goto out;
+	rc = add_zeroes(aw, tar_padding(n), err);
+out:
+	buf_free(&header);
+	return (rc);
+}
+
 /* The headers and the map of a disk, and its entry in the index. */
 static int
 disk_begin(struct archive_writer *aw, const char *target, const char *member, const struct extents *ex, int64_t mtime, struct err *err)

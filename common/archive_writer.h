@@ -2,7 +2,7 @@
  * archive_writer.h - writes an archive: a tar stream, cut into frames that are digested and compressed on all cores.
  *
  * Calling sequence:
- *	archive_writer_new -> archive_writer_disk* -> archive_writer_finish -> archive_writer_free
+ *	archive_writer_new -> archive_writer_member* -> archive_writer_disk* -> archive_writer_finish -> archive_writer_free
  * Data flows one way: the caller's thread cuts the disk's map into frames, readers fill them from the source, workers digest and compress
  * them, one thread writes them in order with their SHA-256 and notes them in the index.
  * Threads: one at a time.
@@ -35,6 +35,13 @@ struct archive_disk_written {
 
 /** archive_writer_new(info, out, err): Write to ${out}, which stays the caller's.  Fails: NULL. */
 struct archive_writer *archive_writer_new(const struct index_info *info, struct store_file *out, struct err *err);
+
+/**
+ * archive_writer_member(aw, name, p, n, err):
+ * Store the ${n} bytes at ${p} as the small member ${name}.  All come before the first disk; a name is used once.  Fails: -1, nothing is written
+ * then when the name is not allowed or taken, or it is more or longer than index.h's INDEX_MEMBERS_MAX and INDEX_MEMBER_MAX.
+ */
+int archive_writer_member(struct archive_writer *aw, const char *name, const void *p, size_t n, struct err *err);
 
 /* Where the bytes of a disk come from. */
 struct archive_feed {

@@ -78,8 +78,8 @@ frame_reader_decode(struct frame_reader *fr, struct archive_reader *ar, uint32_t
 	return (decompress(fr, index_info(ar->ix)->codec, f, in, err) == -1 ? -1 : load_blocks(fr, source, f, err));
 }
 
-int
-frame_reader_load(struct frame_reader *fr, struct archive_reader *ar, uint32_t source, const struct index_frame *f, struct err *err)
+static int
+read_stored(struct frame_reader *fr, struct archive_reader *ar, const struct index_frame *f, struct err *err)
 {
 	uint8_t *p;
 
@@ -89,7 +89,23 @@ frame_reader_load(struct frame_reader *fr, struct archive_reader *ar, uint32_t s
 		fr->in = p;
 		fr->in_cap = f->stored;
 	}
-	if (store_file_read(ar->data, fr->in, f->stored, f->offset, err) == -1 || frame_reader_decode(fr, ar, source, f, fr->in, err) == -1)
+	return (store_file_read(ar->data, fr->in, f->stored, f->offset, err));
+}
+
+int
+frame_reader_load(struct frame_reader *fr, struct archive_reader *ar, uint32_t source, const struct index_frame *f, struct err *err)
+{
+	if (read_stored(fr, ar, f, err) == -1 || frame_reader_decode(fr, ar, source, f, fr->in, err) == -1)
+		return (err_wrap(err, "%s: frame at %llu", ar->name, (unsigned long long)f->offset));
+	return (0);
+}
+
+int
+frame_reader_load_meta(struct frame_reader *fr, struct archive_reader *ar, const struct index_frame *f, struct err *err)
+{
+	fr->ix = ar->ix;
+	fr->frame = *f;
+	if (read_stored(fr, ar, f, err) == -1 || decompress(fr, index_info(ar->ix)->codec, f, fr->in, err) == -1)
 		return (err_wrap(err, "%s: frame at %llu", ar->name, (unsigned long long)f->offset));
 	return (0);
 }

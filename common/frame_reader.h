@@ -36,6 +36,9 @@ int frame_reader_decode(struct frame_reader *fr, struct archive_reader *ar, uint
 /** frame_reader_load(fr, ar, source, f, err): The same, reading it from the archive. */
 int frame_reader_load(struct frame_reader *fr, struct archive_reader *ar, uint32_t source, const struct index_frame *f, struct err *err);
 
+/** frame_reader_load_meta(fr, ar, f, err): The same of a meta frame, which has no blocks: fr->raw holds its f->raw bytes.  Fails: -1. */
+int frame_reader_load_meta(struct frame_reader *fr, struct archive_reader *ar, const struct index_frame *f, struct err *err);
+
 /** frame_reader_block_is_good(fr, i, at): Whether the frame's block number ${i}, ${at} bytes into the frame, has its digest. */
 bool frame_reader_block_is_good(const struct frame_reader *fr, uint32_t i, size_t at);
 

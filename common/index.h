@@ -22,6 +22,8 @@
 #define INDEX_NAME_LEN		256u		/* with the zero byte at the end */
 #define INDEX_MEMBER		"index.bin"
 #define INDEX_SECTIONS_MAX	65536u
+#define INDEX_MEMBERS_MAX	1000u		/* small members of one archive */
+#define INDEX_MEMBER_MAX	((uint64_t)64 << 20)	/* bytes of one: it is read into memory as a whole */
 
 #define NO_SOURCE		UINT32_MAX	/* of a meta frame, and of zero records */
 #define NO_OFFSET		UINT64_MAX
@@ -82,6 +84,15 @@ struct index_block {
 	uint8_t		digest[DIGEST_LEN];
 };
 
+/* A small member: a plain file at the head of the archive. */
+struct index_member {
+	char		name[INDEX_NAME_LEN];
+	uint64_t	tar_offset;		/* of its data */
+	uint64_t	length;
+	uint8_t		digest[DIGEST_LEN];	/* of all of it, with the archive's secret */
+	uint64_t	frame;			/* number of the frame with its first byte; of an empty one, with the end of its header */
+};
+
 struct index_info {
 	uint8_t			archive[ARCHIVE_ID_LEN];
 	int64_t			time;			/* of the capture */
@@ -101,7 +112,14 @@ struct index_writer;
 struct index_writer *index_writer_new(const struct index_info *info, struct err *err);
 void index_writer_free(struct index_writer *iw);
 
-/** index_writer_disk(iw, disk, err): Add a disk.  Returns its number, which is also its source's, or -1. */
+/**
+ * index_writer_member(iw, member, err):
+ * Add a small member; its frame is found when the index is written.  All come before the first disk.  Fails: -1 when it is too long, one
+ * too many, or its name is not allowed or taken.  May be called while another thread adds frames.
+ */
+int index_writer_member(struct index_writer *iw, const struct index_member *member, struct err *err);
+
+/** index_writer_disk(iw, disk, err): Add a disk.  Returns its number, which is also its source's, or -1, also when its member's name is taken. */
 int index_writer_disk(struct index_writer *iw, const struct index_disk *disk, struct err *err);
 
 /**

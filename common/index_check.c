@@ -6,6 +6,7 @@
 #include "extent.h"
 #include "le.h"
 #include "naming.h"
+#include "tar.h"
 
 #define DISKS_MAX	1024u
 #define SOURCES_MAX	65536u
@@ -93,7 +94,7 @@ section_place(struct index_reader *ix, uint32_t type, uint32_t number)
 		s = number < ix->nsources ? &ix->blocks[number] : NULL;
 	else if (number == 0)
 		s = type == SECTION_DISKS ? &ix->disk_section : type == SECTION_SOURCES ? &ix->sources : type == SECTION_FRAMES ? &ix->frames :
-		    type == SECTION_MEMBERS ? &ix->members : type == SECTION_REPLACES ? &ix->replaces : NULL;
+		    type == SECTION_MEMBERS ? &ix->member_section : type == SECTION_REPLACES ? &ix->replaces : NULL;
 	return (s == NULL || s->given ? NULL : s);
 }
 
@@ -177,8 +178,7 @@ check_head_digest(const uint8_t *head, size_t table, struct err *err)
 static bool
 name_is_good(const char *name)
 {
-	return (memchr(name, '\0', INDEX_NAME_LEN) != NULL && name[0] != '\0' && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 &&
-	    strchr(name, '/') == NULL && utf8_valid(name));
+	return (memchr(name, '\0', INDEX_NAME_LEN) != NULL && member_name_valid(name));
 }
 
 struct list {
@@ -271,6 +271,7 @@ check_blocks(struct index_reader *ix, uint32_t source, struct err *err)
 struct frame_check {
 	struct index_reader	*ix;
 	uint64_t		 n, offset, tar_offset;
+	uint64_t		 head;		/* of the tar stream, before the first data frame */
 	uint32_t		 last;		/* source of the last data frame */
 };
 
@@ -303,7 +304,65 @@ check_frame(void *arg, const uint8_t *r, struct err *err)
 	c->n++;
 	c->offset += f.stored;
 	c->tar_offset += f.raw;
+	if (c->last == NO_SOURCE)
+		c->head = c->tar_offset;
 	return (0);
+}
+
+struct member_check {
+	struct index_reader	*ix;
+	uint64_t		 end;		/* of the member before, with its padding */
+	uint64_t		 limit;		/* where the first disk begins */
+};
+
+/* Frames are contiguous: what is before the first data frame is in meta frames. */
+static int
+check_member(void *arg, const uint8_t *r, struct err *err)
+{
+	struct member_check *c = arg;
+	struct index_reader *ix = c->ix;
+	struct index_member *m = &ix->members[ix->nmembers];
+	struct index_frame f;
+	uint64_t first;
+
+	memcpy(m->name, r, INDEX_NAME_LEN);
+	m->tar_offset = le64_get(r + 256);
+	m->length = le64_get(r + 264);
+	memcpy(m->digest, r + 272, DIGEST_LEN);
+	m->frame = le64_get(r + 288);
+	if (!name_is_good(m->name) || strcmp(m->name, INDEX_MEMBER) == 0)
+		return (bad(err, "the name of a small member is not allowed"));
+	if (index_member_find(ix, m->name) != UINT32_MAX)
+		return (bad(err, "two small members have one name"));
+	for (uint32_t i = 0; i < ix->ndisks; i++)
+		if (strcmp(ix->disks[i].member, m->name) == 0)
+			return (bad(err, "a small member has the name of a disk"));
+	if (m->length > INDEX_MEMBER_MAX || m->tar_offset % TAR_BLOCK != 0 || m->tar_offset < c->end + TAR_BLOCK || m->tar_offset > c->limit ||
+	    m->length + tar_padding(m->length) > c->limit - m->tar_offset)
+		return (bad(err, "the small members are out of order, overlap, are too long, or do not stand before the disks"));
+	first = m->tar_offset - (m->length == 0);
+	if (m->frame >= ix->frames.count || index_frames(ix, m->frame, 1, &f, err) == -1 || first < f.tar_offset || first - f.tar_offset >= f.raw)
+		return (bad(err, "a small member is not in the frame that is named"));
+	c->end = m->tar_offset + m->length + tar_padding(m->length);
+	ix->nmembers++;
+	return (0);
+}
+
+static int
+check_members(struct index_reader *ix, uint64_t head, struct err *err)
+{
+	struct member_check c = { .ix = ix, .limit = head };
+
+	if (!ix->member_section.given)
+		return (0);
+	if (ix->member_section.count > INDEX_MEMBERS_MAX)
+		return (bad(err, "it has too many small members"));
+	for (uint32_t i = 0; i < ix->ndisks; i++)
+		if (ix->disks[i].header_offset < c.limit)
+			c.limit = ix->disks[i].header_offset;
+	if ((ix->members = calloc(ix->member_section.count + 1, sizeof(*ix->members))) == NULL)
+		return (err_nomem(err));
+	return (walk(ix, &ix->member_section, MEMBER_RECORD, check_member, &c, err));
 }
 
 static int
@@ -349,7 +408,7 @@ check_records(struct index_reader *ix, struct err *err)
 		if (ix->blocks[i].given && check_blocks(ix, i, err) == -1)
 			return (-1);
 	}
-	if (ix->members.given && walk(ix, &ix->members, MEMBER_RECORD, NULL, NULL, err) == -1)
+	if (check_members(ix, fc.head, err) == -1)
 		return (-1);
 	return (ix->replaces.given ? walk(ix, &ix->replaces, REPLACES_RECORD, NULL, NULL, err) : 0);
 }

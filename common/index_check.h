@@ -28,9 +28,10 @@ struct index_reader {
 	uint32_t		 frame_max;
 	uint8_t			 digest[DIGEST_LEN];
 
-	uint32_t		 ndisks, nsources;
+	uint32_t		 ndisks, nsources, nmembers;
 	struct index_disk	*disks;
-	struct index_section	 disk_section, sources, frames, members, replaces;
+	struct index_member	*members;
+	struct index_section	 disk_section, sources, frames, member_section, replaces;
 	struct index_section	*views;		/* by disk */
 	struct index_section	*blocks;	/* by source */
 	struct index_span	*spans;		/* by source */

@@ -34,6 +34,7 @@ index_close(struct index_reader *ix)
 		return;
 	store_file_close(ix->f);
 	free(ix->disks);
+	free(ix->members);
 	free(ix->views);
 	free(ix->blocks);
 	free(ix->spans);
@@ -139,6 +140,30 @@ index_replaces(const struct index_reader *ix, const uint8_t id[ARCHIVE_ID_LEN])
 		if (read_records(ix, &ix->replaces, REPLACES_RECORD, i, 1, r, &ignored) == 0 && memcmp(r, id, ARCHIVE_ID_LEN) == 0)
 			return (true);
 	return (false);
+}
+
+uint32_t
+index_members(const struct index_reader *ix)
+{
+	return (ix->nmembers);
+}
+
+int
+index_member(const struct index_reader *ix, uint64_t n, struct index_member *out, struct err *err)
+{
+	if (n >= ix->nmembers)
+		return (err_set(err, 0, "the index has no small member %llu", (unsigned long long)n));
+	*out = ix->members[n];
+	return (0);
+}
+
+uint32_t
+index_member_find(const struct index_reader *ix, const char *name)
+{
+	for (uint32_t i = 0; i < ix->nmembers; i++)
+		if (strcmp(ix->members[i].name, name) == 0)
+			return (i);
+	return (UINT32_MAX);
 }
 
 uint64_t

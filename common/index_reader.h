@@ -62,6 +62,13 @@ int index_blocks(const struct index_reader *ix, uint32_t source, uint64_t first,
  */
 int index_block_find(const struct index_reader *ix, uint32_t source, uint64_t offset, uint64_t *out, struct err *err);
 
+/** index_members(ix): How many small members it has, in the order of the tar stream. */
+uint32_t index_members(const struct index_reader *ix);
+int index_member(const struct index_reader *ix, uint64_t n, struct index_member *out, struct err *err);
+
+/** index_member_find(ix, name): The number of the small member ${name}, or UINT32_MAX. */
+uint32_t index_member_find(const struct index_reader *ix, const char *name);
+
 /** index_frame_of(ix, source, block, out, err): The number of the frame that holds a block. */
 int index_frame_of(const struct index_reader *ix, uint32_t source, uint64_t block, uint64_t *out, struct err *err);
 

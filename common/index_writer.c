@@ -1,8 +1,10 @@
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "index.h"
 #include "le.h"
+#include "naming.h"
 #include "spool.h"
 
 #define DISKS_MAX	1024u
@@ -18,6 +20,8 @@ struct index_writer {
 	struct spool		*frames;
 	struct disk		*disks;
 	uint32_t		 ndisks;
+	struct index_member	*members;
+	uint32_t		 nmembers;
 };
 
 /* A section about to be written: its records come from a spool, or from memory. */
@@ -34,8 +38,9 @@ index_writer_new(const struct index_info *info, struct err *err)
 {
 	struct index_writer *iw = calloc(1, sizeof(*iw));
 
-	if (iw == NULL || (iw->disks = calloc(DISKS_MAX, sizeof(*iw->disks))) == NULL) {
-		free(iw);
+	if (iw == NULL || (iw->disks = calloc(DISKS_MAX, sizeof(*iw->disks))) == NULL ||
+	    (iw->members = calloc(INDEX_MEMBERS_MAX, sizeof(*iw->members))) == NULL) {
+		index_writer_free(iw);
 		err_nomem(err);
 		return (NULL);
 	}
@@ -57,8 +62,39 @@ index_writer_free(struct index_writer *iw)
 		spool_free(iw->disks[i].blocks);
 	}
 	spool_free(iw->frames);
+	free(iw->members);
 	free(iw->disks);
 	free(iw);
+}
+
+static bool
+name_is_taken(const struct index_writer *iw, const char *name)
+{
+	for (uint32_t i = 0; i < iw->nmembers; i++)
+		if (strcmp(iw->members[i].name, name) == 0)
+			return (true);
+	for (uint32_t i = 0; i < iw->ndisks; i++)
+		if (strcmp(iw->disks[i].info.member, name) == 0)
+			return (true);
+	return (strcmp(name, INDEX_MEMBER) == 0);
+}
+
+int
+index_writer_member(struct index_writer *iw, const struct index_member *m, struct err *err)
+{
+	if (!member_name_valid(m->name))
+		return (err_set(err, 0, "a member of an archive cannot be called \"%.60s\"", m->name));
+	if (name_is_taken(iw, m->name))
+		return (err_set(err, EEXIST, "member %.60s of the archive", m->name));
+	if (m->length > INDEX_MEMBER_MAX)
+		return (err_set(err, EFBIG, "member %.60s has %llu bytes, at most %llu are possible", m->name, (unsigned long long)m->length,
+		    (unsigned long long)INDEX_MEMBER_MAX));
+	if (iw->nmembers == INDEX_MEMBERS_MAX)
+		return (err_set(err, 0, "member %.60s: an archive has at most %u small members", m->name, INDEX_MEMBERS_MAX));
+	if (iw->ndisks > 0)
+		return (err_set(err, 0, "member %.60s: small members stand before the disks", m->name));
+	iw->members[iw->nmembers++] = *m;
+	return (0);
 }
 
 int
@@ -68,6 +104,8 @@ index_writer_disk(struct index_writer *iw, const struct index_disk *disk, struct
 
 	if (iw->ndisks == DISKS_MAX)
 		return (err_set(err, 0, "more than %u disks in one machine", DISKS_MAX));
+	if (name_is_taken(iw, disk->member))
+		return (err_set(err, EEXIST, "member %.60s of the archive", disk->member));
 	d->info = *disk;
 	if ((d->view = spool_new(VIEW_RECORD, err)) == NULL || (d->blocks = spool_new(BLOCK_RECORD, err)) == NULL) {
 		spool_free(d->view);
@@ -166,7 +204,7 @@ encode_disk(const struct index_disk *d, uint8_t r[DISK_RECORD])
 static uint32_t
 section_count(const struct index_writer *iw)
 {
-	return (3 + 2 * iw->ndisks);
+	return (3 + 2 * iw->ndisks + (iw->nmembers > 0));
 }
 
 /* The views' last records, which are still open, are counted too. */
@@ -188,7 +226,8 @@ index_writer_length(const struct index_writer *iw)
 	uint64_t at = INDEX_HEADER_LEN + (uint64_t)section_count(iw) * INDEX_SECTION_LEN;
 
 	/* Sections begin at multiples of 8, and all records are multiples of 8. */
-	at += (uint64_t)iw->ndisks * (DISK_RECORD + SOURCE_RECORD) + spool_count(iw->frames) * FRAME_RECORD;
+	at += (uint64_t)iw->ndisks * (DISK_RECORD + SOURCE_RECORD) + (uint64_t)iw->nmembers * MEMBER_RECORD +
+	    spool_count(iw->frames) * FRAME_RECORD;
 	for (uint32_t i = 0; i < iw->ndisks; i++)
 		at += view_count(&iw->disks[i]) * VIEW_RECORD + spool_count(iw->disks[i].blocks) * BLOCK_RECORD;
 	return (round_up(at, 512) + INDEX_TRAILER_LEN);
@@ -247,12 +286,43 @@ add_section(struct section *s, uint32_t *n, uint64_t *at, struct section what)
 	s[(*n)++] = what;
 }
 
-/* Lay out all sections; ${mem} holds the disk records and then the source records. */
+/* Both rise: the members, and the frames, are gone through once. */
+static int
+encode_members(struct index_writer *iw, uint8_t *r, struct err *err)
+{
+	struct spool_cursor *c = malloc(sizeof(*c));
+	uint64_t frame = 0, end = 0, at;
+	const struct index_member *m;
+	const void *f;
+	int got = 1;
+
+	if (c == NULL)
+		return (err_nomem(err));
+	spool_cursor_init(c, iw->frames);
+	for (uint32_t i = 0; i < iw->nmembers && got == 1; i++, r += MEMBER_RECORD) {
+		m = &iw->members[i];
+		at = m->tar_offset - (m->length == 0);
+		while (end <= at && (got = spool_next(c, &f, err)) == 1) {
+			end = le64_get((const uint8_t *)f + 8) + le32_get((const uint8_t *)f + 28);
+			frame++;
+		}
+		memset(r, 0, MEMBER_RECORD);
+		memcpy(r, m->name, strnlen(m->name, INDEX_NAME_LEN - 1));
+		le64_put(r + 256, m->tar_offset);
+		le64_put(r + 264, m->length);
+		memcpy(r + 272, m->digest, DIGEST_LEN);
+		le64_put(r + 288, frame - 1);
+	}
+	free(c);
+	return (got == 1 ? 0 : got == -1 ? -1 : err_set(err, 0, "a small member is in no frame"));
+}
+
+/* Lay out all sections; ${mem} holds the disk records, then the source records, then the small members' records. */
 static int
 plan(struct index_writer *iw, struct section *s, uint8_t *mem, struct err *err)
 {
 	uint64_t at = INDEX_HEADER_LEN + (uint64_t)section_count(iw) * INDEX_SECTION_LEN;
-	uint8_t *sources = mem + (size_t)iw->ndisks * DISK_RECORD, *r;
+	uint8_t *sources = mem + (size_t)iw->ndisks * DISK_RECORD, *members = sources + (size_t)iw->ndisks * SOURCE_RECORD, *r;
 	struct disk *d;
 	uint32_t i, n = 0;
 
@@ -281,7 +351,11 @@ plan(struct index_writer *iw, struct section *s, uint8_t *mem, struct err *err)
 		add_section(s, &n, &at, (struct section){ .type = SECTION_BLOCKS, .number = i, .count = spool_count(d->blocks),
 		    .length = spool_count(d->blocks) * BLOCK_RECORD, .spool = d->blocks });
 	}
-	return (0);
+	if (iw->nmembers == 0)
+		return (0);
+	add_section(s, &n, &at, (struct section){ .type = SECTION_MEMBERS, .count = iw->nmembers,
+	    .length = (uint64_t)iw->nmembers * MEMBER_RECORD, .mem = members });
+	return (encode_members(iw, members, err));
 }
 
 /* Header and section table, digest included. */
@@ -333,7 +407,8 @@ index_writer_emit(struct index_writer *iw, const struct index_place *place, int 
 {
 	uint32_t n = section_count(iw), i;
 	size_t headlen = INDEX_HEADER_LEN + (size_t)n * INDEX_SECTION_LEN;
-	uint8_t *head = malloc(headlen), *mem = malloc((size_t)iw->ndisks * (DISK_RECORD + SOURCE_RECORD) + 1);
+	uint8_t *head = malloc(headlen), *mem = malloc((size_t)iw->ndisks * (DISK_RECORD + SOURCE_RECORD) +
+	    (size_t)iw->nmembers * MEMBER_RECORD + 1);
 	struct section *s = calloc(n, sizeof(*s));
 	struct digest_stream *ds = digest_stream_new(err);
 	uint8_t trailer[INDEX_TRAILER_LEN] = { 0 };

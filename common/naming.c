@@ -149,3 +149,9 @@ utf8_valid(const char *s)
 			return (false);
 	return (true);
 }
+
+bool
+member_name_valid(const char *s)
+{
+	return (s[0] != '\0' && strcmp(s, ".") != 0 && strcmp(s, "..") != 0 && strchr(s, '/') == NULL && utf8_valid(s));
+}

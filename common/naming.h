@@ -40,4 +40,7 @@ int point_spec_parse(const char *text, struct point_spec *out, struct err *err);
 /** utf8_valid(s): Whether ${s} is UTF-8 without control characters: what may stand in a manifest, a tar header and a terminal. */
 bool utf8_valid(const char *s);
 
+/** member_name_valid(s): Whether ${s} may be the name of an archive's member, but for its length: it stays in the folder that it is extracted to. */
+bool member_name_valid(const char *s);
+
 #endif

@@ -11,6 +11,7 @@
 enum { H_NAME = 0, H_MODE = 100, H_UID = 108, H_GID = 116, H_SIZE = 124, H_MTIME = 136, H_SUM = 148, H_TYPE = 156, H_MAGIC = 257,
 	H_UNAME = 265, H_GNAME = 297 };
 
+#define NAME_FIELD	100u			/* bytes of a name in the header; the last need not be zero */
 #define OCTAL_SIZE_MAX	UINT64_C(077777777777)	/* what 11 octal digits hold: 8 GiB - 1 */
 
 /* Octal while it fits, else GNU's base-256: the first bit set, then big-endian. */
@@ -37,7 +38,7 @@ put_header(uint8_t h[TAR_BLOCK], const char *name, char type, uint64_t size, int
 	char field[16];
 
 	memset(h, 0, TAR_BLOCK);
-	memcpy(h + H_NAME, name, strnlen(name, 100));
+	memcpy(h + H_NAME, name, strnlen(name, NAME_FIELD));
 	memcpy(h + H_MODE, "0000600", 8);
 	memcpy(h + H_UID, "0000000", 8);
 	memcpy(h + H_GID, "0000000", 8);
@@ -76,6 +77,21 @@ add_pax(struct buf *out, const char *key, const char *value, struct err *err)
 	while (body + (size_t)snprintf(digits, sizeof(digits), "%zu", len) != len)
 		len = body + strlen(digits);
 	return (buf_addf(out, err, "%zu %s=%s\n", len, key, value));
+}
+
+/* The header of type x with these records, for the member that follows. */
+static int
+add_pax_header(struct buf *out, const char *name, const struct buf *pax, int64_t mtime, struct err *err)
+{
+	static const uint8_t zeroes[TAR_BLOCK];
+	uint8_t h[TAR_BLOCK];
+	char text[128];
+
+	snprintf(text, sizeof(text), "PaxHeaders/%.*s", short_len(name), name);
+	put_header(h, text, 'x', pax->len, mtime);
+	if (buf_add(out, h, TAR_BLOCK, err) == -1 || buf_add(out, pax->ptr, pax->len, err) == -1)
+		return (-1);
+	return (buf_add(out, zeroes, tar_padding(pax->len), err));
 }
 
 /* Whether a map ends with the entry (size, 0): a hole, or nothing at all, is last. */
@@ -139,7 +155,6 @@ tar_sparse_stored(const struct extents *ex, struct err *err)
 int
 tar_sparse_header(struct buf *out, const char *name, const struct extents *ex, int64_t mtime, struct err *err)
 {
-	static const uint8_t zeroes[TAR_BLOCK];
 	struct buf pax = BUF_INIT;
 	uint8_t h[TAR_BLOCK];
 	uint64_t stored;
@@ -152,10 +167,7 @@ tar_sparse_header(struct buf *out, const char *name, const struct extents *ex, i
 	if (add_pax(&pax, "GNU.sparse.major", "1", err) == -1 || add_pax(&pax, "GNU.sparse.minor", "0", err) == -1 ||
 	    add_pax(&pax, "GNU.sparse.name", name, err) == -1 || add_pax(&pax, "GNU.sparse.realsize", text, err) == -1)
 		goto out;
-	snprintf(text, sizeof(text), "PaxHeaders/%.*s", short_len(name), name);
-	put_header(h, text, 'x', pax.len, mtime);
-	if (buf_add(out, h, TAR_BLOCK, err) == -1 || buf_add(out, pax.ptr, pax.len, err) == -1 ||
-	    buf_add(out, zeroes, tar_padding(pax.len), err) == -1)
+	if (add_pax_header(out, name, &pax, mtime, err) == -1)
 		goto out;
 	snprintf(text, sizeof(text), "GNUSparseFile.0/%.*s", short_len(name), name);
 	put_header(h, text, '0', stored, mtime);
@@ -205,10 +217,20 @@ tar_sparse_map(const struct extents *ex, int (*emit)(void *, const void *, size_
 int
 tar_plain_header(struct buf *out, const char *name, uint64_t size, int64_t mtime, struct err *err)
 {
+	struct buf pax = BUF_INIT;
 	uint8_t h[TAR_BLOCK];
+	char cut[128];
+	int rc = -1;
 
-	if (strlen(name) > 100)
-		return (err_set(err, ENAMETOOLONG, "member %.60s...", name));
+	if (strlen(name) > NAME_FIELD) {
+		if (add_pax(&pax, "path", name, err) == -1 || add_pax_header(out, name, &pax, mtime, err) == -1)
+			goto out;
+		snprintf(cut, sizeof(cut), "%.*s", short_len(name), name);
+		name = cut;
+	}
 	put_header(h, name, '0', size, mtime);
-	return (buf_add(out, h, TAR_BLOCK, err));
+	rc = buf_add(out, h, TAR_BLOCK, err);
+out:
+	buf_free(&pax);
+	return (rc);
 }

@@ -38,7 +38,7 @@ int tar_sparse_header(struct buf *out, const char *name, const struct extents *e
 int tar_sparse_map(const struct extents *ex, int (*emit)(void *arg, const void *p, size_t n, struct err *err), void *arg,
     struct err *err);
 
-/** tar_plain_header(out, name, size, mtime, err): Append the header of a plain member.  Fails: -1, when ${name} is longer than 100 bytes. */
+/** tar_plain_header(out, name, size, mtime, err): Append the headers of a plain member: a pax header only where ${name} needs one.  Fails: -1. */
 int tar_plain_header(struct buf *out, const char *name, uint64_t size, int64_t mtime, struct err *err);
 
 /** tar_padding(length): How many zero bytes follow ${length} bytes of a member's data. */

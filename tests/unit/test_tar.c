@@ -425,6 +425,41 @@ plain_headers_are_appended(void **state)
 	buf_free(&out);
 }
 
+/* A name that does not fit its field is in a pax record as well; the field then holds whole characters. */
+static void
+long_plain_names_have_a_pax_record(void **state)
+{
+	static const size_t lengths[] = { 1, 99, 100, 101, 127, 255 };
+	struct buf out = BUF_INIT;
+	struct err err = ERR_INIT;
+	struct archive *a;
+	struct archive_entry *e;
+	char name[256];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+		for (int utf8 = 0; utf8 <= 1; utf8++) {
+			memset(name, 'x', lengths[i]);
+			name[lengths[i]] = '\0';
+			for (size_t at = 1; utf8 && at + 2 <= lengths[i]; at += 2)
+				memcpy(name + at, "\xc3\xaf", 2);
+			buf_reset(&out);
+			assert_int_equal(tar_plain_header(&out, name, 5, 7, &err), 0);
+			assert_int_equal(out.len, lengths[i] <= 100 ? 512 : 3 * 512);
+			check_sum((const uint8_t *)out.ptr + out.len - 512);
+			assert_int_equal(buf_add(&out, (char[2048]){ "hello" }, 2048, &err), 0);
+			a = archive_read_new();
+			assert_int_equal(archive_read_support_format_tar(a), ARCHIVE_OK);
+			assert_int_equal(archive_read_open_memory(a, out.ptr, out.len), ARCHIVE_OK);
+			assert_int_equal(archive_read_next_header(a, &e), ARCHIVE_OK);
+			assert_string_equal(archive_entry_pathname(e), name);
+			assert_int_equal(archive_entry_size(e), 5);
+			archive_read_free(a);
+		}
+	}
+	buf_free(&out);
+}
+
 /* A time before 1970 or far away must not spoil the header. */
 static void
 odd_times_make_sound_headers(void **state)
@@ -465,6 +500,7 @@ main(void)
 		cmocka_unit_test(long_maps_come_in_pieces),
 		cmocka_unit_test(libarchive_reads_the_disk),
 		cmocka_unit_test(plain_headers_are_appended),
+		cmocka_unit_test(long_plain_names_have_a_pax_record),
 		cmocka_unit_test(odd_times_make_sound_headers),
 	};
 
