@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,7 @@ free_overlay(struct journal_overlay *o)
 	free(o->target);
 	free(o->base);
 	free(o->overlay);
+	free(o->format);
 }
 
 static void
@@ -133,7 +135,7 @@ fail:
 }
 
 int
-journal_add_overlay(struct journal *j, const char *target, const char *base, const char *overlay, struct err *err)
+journal_add_overlay(struct journal *j, const struct journal_overlay *from, struct err *err)
 {
 	struct journal_overlay *v = realloc(j->overlays, (j->noverlays + 1) * sizeof(*v)), *o;
 
@@ -141,8 +143,22 @@ journal_add_overlay(struct journal *j, const char *target, const char *base, con
 		return (err_nomem(err));
 	j->overlays = v;
 	o = &v[j->noverlays++];
-	*o = (struct journal_overlay){ .target = strdup(target), .base = strdup(base), .overlay = strdup(overlay) };
-	return (o->target == NULL || o->base == NULL || o->overlay == NULL ? err_nomem(err) : 0);
+	*o = (struct journal_overlay){ .target = strdup(from->target), .base = strdup(from->base), .overlay = strdup(from->overlay),
+		.format = strdup(from->format), .block = from->block, .pivoting = from->pivoting };
+	return (o->target == NULL || o->base == NULL || o->overlay == NULL || o->format == NULL ? err_nomem(err) : 0);
+}
+
+void
+journal_drop_overlay(struct journal *j)
+{
+	free_overlay(&j->overlays[--j->noverlays]);
+}
+
+static json_t *
+encode_overlay(const struct journal_overlay *o)
+{
+	return (json_pack("{s:s, s:s, s:s, s:s, s:b, s:b}", "target", o->target, "base", o->base, "overlay", o->overlay, "format", o->format,
+	    "block", o->block, "pivoting", o->pivoting));
 }
 
 static json_t *
@@ -152,8 +168,7 @@ encode(const struct journal *j)
 	    "token", j->token, "frozen", j->frozen, "folder", j->folder, "socket", j->socket, "scratch", j->scratch), *v = json_array();
 
 	for (size_t i = 0; i < j->noverlays; i++)
-		json_array_append_new(v, json_pack("{s:s, s:s, s:s}", "target", j->overlays[i].target, "base", j->overlays[i].base, "overlay",
-		    j->overlays[i].overlay));
+		json_array_append_new(v, encode_overlay(&j->overlays[i]));
 	if (o == NULL || json_object_set_new(o, "overlays", v) == -1) {
 		json_decref(o);
 		return (NULL);
@@ -241,9 +256,25 @@ optional(const json_t *o, const char *key, char **out, struct err *err)
 }
 
 static int
+decode_overlay(struct journal *j, const json_t *e, struct err *err)
+{
+	const char *target, *base, *overlay, *format;
+	struct journal_overlay o = { .block = json_is_true(json_object_get(e, "block")), .pivoting = json_is_true(json_object_get(e, "pivoting")) };
+
+	if (doc_text(e, "target", &target, err) == -1 || doc_text(e, "base", &base, err) == -1 || doc_text(e, "overlay", &overlay, err) == -1 ||
+	    doc_text(e, "format", &format, err) == -1)
+		return (-1);
+	o.target = (char *)(uintptr_t)target;
+	o.base = (char *)(uintptr_t)base;
+	o.overlay = (char *)(uintptr_t)overlay;
+	o.format = (char *)(uintptr_t)format;
+	return (journal_add_overlay(j, &o, err));
+}
+
+static int
 decode(struct journal *j, const json_t *o, struct err *err)
 {
-	const char *uri, *name, *uuid, *token, *target, *base, *overlay;
+	const char *uri, *name, *uuid, *token;
 	const json_t *v = json_object_get(o, "overlays"), *e;
 	size_t i;
 
@@ -258,8 +289,7 @@ decode(struct journal *j, const json_t *o, struct err *err)
 	if ((j->uri = strdup(uri)) == NULL || (j->name = strdup(name)) == NULL)
 		return (err_nomem(err));
 	json_array_foreach(v, i, e)
-		if (doc_text(e, "target", &target, err) == -1 || doc_text(e, "base", &base, err) == -1 ||
-		    doc_text(e, "overlay", &overlay, err) == -1 || journal_add_overlay(j, target, base, overlay, err) == -1)
+		if (decode_overlay(j, e, err) == -1)
 			return (-1);
 	return (0);
 }

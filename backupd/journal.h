@@ -20,6 +20,9 @@
 struct journal_overlay {
 	char	*target;		/* of the disk */
 	char	*base, *overlay;	/* files; the base may be a block device */
+	char	*format;		/* of the base */
+	bool	 block;			/* the base is one */
+	bool	 pivoting;		/* the guest may write to the base again: the overlay may be older */
 };
 
 struct journal {
@@ -49,8 +52,11 @@ struct journal *journal_resume(const char *uuid, struct err *err);
 /** journal_each(fn, arg, err): Call ${fn} for the UUID of each journal there is. */
 int journal_each(void (*fn)(void *arg, const char *uuid), void *arg, struct err *err);
 
-/** journal_add_overlay(j, target, base, overlay, err): In memory only. */
-int journal_add_overlay(struct journal *j, const char *target, const char *base, const char *overlay, struct err *err);
+/** journal_add_overlay(j, o, err): Add a copy of ${o}, in memory only. */
+int journal_add_overlay(struct journal *j, const struct journal_overlay *o, struct err *err);
+
+/** journal_drop_overlay(j): Take out the last one, in memory only. */
+void journal_drop_overlay(struct journal *j);
 
 /** journal_save(j, err): Make what it says durable.  Fails: -1; then what was to be done must not be done. */
 int journal_save(struct journal *j, struct err *err);

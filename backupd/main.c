@@ -8,6 +8,9 @@
 #include <unistd.h>
 
 #include "conf.h"
+#include "domains.h"
+#include "freeze.h"
+#include "freeze_guard.h"
 #include "human.h"
 #include "images.h"
 #include "run_job.h"
@@ -20,7 +23,7 @@ static volatile sig_atomic_t interrupted;
 
 struct options {
 	const char	*config, *once;
-	bool		 check, json;
+	bool		 check, reconcile, json;
 };
 
 static void
@@ -29,10 +32,12 @@ usage(FILE *f)
 	fprintf(f,
 	    "Usage: virt-backupd [--config FILE] --once JOB [--json]\n"
 	    "       virt-backupd [--config FILE] --check-config\n"
+	    "       virt-backupd --reconcile\n"
 	    "\n"
 	    "  -c, --config FILE    the configuration (%s)\n"
 	    "  -1, --once JOB       run JOB once, in the foreground\n"
 	    "  -n, --check-config   check the configuration, and which images its jobs find\n"
+	    "  -R, --reconcile      undo what an interrupted run left of a guest: frozen, on an overlay, with a backup job\n"
 	    "  -j, --json           report events as lines of JSON\n"
 	    "  -h, --help           this text\n"
 	    "  -V, --version        the version\n"
@@ -96,18 +101,36 @@ warn_ignored(const struct conf_job *job)
 			fprintf(stderr, "%s:%d: warning: job %s: \"%s\" is not acted upon by this version\n", at[i]->file, at[i]->line, job->name, keys[i]);
 }
 
+/* What the job's patterns find.  A libvirt that cannot be reached just now does not make a configuration wrong. */
 static int
-check_job(const struct conf_job *job)
+check_domains(const struct conf_job *job)
+{
+	struct domain_names found = DOMAIN_NAMES_INIT;
+	struct err err = ERR_INIT;
+	struct hypervisor *hv;
+	int rc = EXIT_DONE;
+
+	if ((hv = hypervisor_open(job->connection, &err)) == NULL) {
+		fprintf(stderr, "%s:%d: warning: job %s: %s\n", job->where.file, job->where.line, job->name, human_safe(err.text));
+		return (EXIT_DONE);
+	}
+	if (domains_find(hv, job, &found, &err) == -1) {
+		fprintf(stderr, "%s:%d: job %s: %s\n", job->where.file, job->where.line, job->name, human_safe(err.text));
+		rc = EXIT_FAILED;
+	} else
+		printf("job %s: %zu domain%s to %s\n", job->name, found.n, found.n == 1 ? "" : "s", job->repository->url);
+	domains_free(&found);
+	hypervisor_close(hv);
+	return (rc);
+}
+
+static int
+check_images(const struct conf_job *job)
 {
 	struct image_files files = IMAGE_FILES_INIT;
 	struct err err = ERR_INIT;
 	int rc = EXIT_DONE;
 
-	warn_ignored(job);
-	if (run_job_unsupported(job, &err) == -1) {
-		fprintf(stderr, "warning: %s\n", human_safe(err.text));
-		return (EXIT_DONE);
-	}
 	if (images_find(job->images.v, job->images.n, &files, &err) == -1) {
 		fprintf(stderr, "%s:%d: job %s: %s\n", job->where.file, job->where.line, job->name, human_safe(err.text));
 		rc = EXIT_FAILED;
@@ -115,6 +138,19 @@ check_job(const struct conf_job *job)
 		printf("job %s: %zu image%s to %s\n", job->name, files.n, files.n == 1 ? "" : "s", job->repository->url);
 	images_free(&files);
 	return (rc);
+}
+
+static int
+check_job(const struct conf_job *job)
+{
+	struct err err = ERR_INIT;
+
+	warn_ignored(job);
+	if (run_job_unsupported(job, &err) == -1) {
+		fprintf(stderr, "warning: %s\n", human_safe(err.text));
+		return (EXIT_DONE);
+	}
+	return (job->source == CONF_SOURCE_DOMAINS ? check_domains(job) : check_images(job));
 }
 
 static int
@@ -158,11 +194,11 @@ parse(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {
 		{ "config", required_argument, NULL, 'c' }, { "once", required_argument, NULL, '1' }, { "check-config", no_argument, NULL, 'n' },
-		{ "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'V' }, { NULL, 0, NULL, 0 },
+		{ "reconcile", no_argument, NULL, 'R' }, { "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'V' }, { NULL, 0, NULL, 0 },
 	};
 	int ch;
 
-	while ((ch = getopt_long(argc, argv, "c:1:njhV", longs, NULL)) != -1) {
+	while ((ch = getopt_long(argc, argv, "c:1:nRjhV", longs, NULL)) != -1) {
 		switch (ch) {
 		case 'c':
 			o->config = optarg;
@@ -172,6 +208,9 @@ parse(int argc, char **argv, struct options *o)
 			break;
 		case 'n':
 			o->check = true;
+			break;
+		case 'R':
+			o->reconcile = true;
 			break;
 		case 'j':
 			o->json = true;
@@ -189,8 +228,8 @@ parse(int argc, char **argv, struct options *o)
 	}
 	if (optind < argc)
 		return (wrong_usage("there are arguments that belong to no option"));
-	if ((o->once != NULL) == o->check)
-		return (wrong_usage("say what to do: either --once JOB or --check-config"));
+	if ((o->once != NULL) + o->check + o->reconcile != 1)
+		return (wrong_usage("say what to do: one of --once JOB, --check-config and --reconcile"));
 	return (-1);
 }
 
@@ -202,11 +241,16 @@ main(int argc, char **argv)
 	struct conf *c;
 	int rc;
 
+	if (argc > 1 && strcmp(argv[1], GUARD_OPTION) == 0)
+		return (freeze_guard_main(argc, argv));
 	if ((rc = parse(argc, argv, &o)) != -1)
 		return (rc);
 	/* Archives hold what guests keep secret. */
 	umask(077);
 	catch_signals();
+	/* What is to be undone is in the journal; a configuration that is broken must not stand in the way. */
+	if (o.reconcile)
+		return ((rc = reconcile(&err)) == -1 ? failed(&err) : rc == 0 ? EXIT_DONE : EXIT_FAILED);
 	if ((c = conf_load(o.config, &err)) == NULL)
 		return (failed(&err));
 	rc = o.check ? check_config(c) : run_once(c, &o);

@@ -101,6 +101,12 @@ tick(void *arg, uint64_t done, struct err *err)
 	return (backup_stopped(ps->run, err));
 }
 
+int
+point_store_member(struct point_store *ps, const char *name, const void *p, size_t n, struct err *err)
+{
+	return (archive_writer_member(ps->aw, name, p, n, err));
+}
+
 static struct stored_disk *
 add_disk(struct point_store *ps, const char *target, const char *member, const char *format, const struct source *s, struct err *err)
 {

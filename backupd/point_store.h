@@ -50,6 +50,9 @@ struct point_store *point_store_begin(const struct backup_run *run, const char *
 /** point_store_note(ps, fmt, ...): Add a sentence to the manifest's notes.  Never fails: one that has no room is left out. */
 void point_store_note(struct point_store *ps, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/** point_store_member(ps, name, p, n, err): Store a small member; all come before the first disk.  Fails: -1. */
+int point_store_member(struct point_store *ps, const char *name, const void *p, size_t n, struct err *err);
+
 /** point_store_disk(ps, target, member, format, s, err): Read all of ${s} into the archive.  Fails: -1. */
 int point_store_disk(struct point_store *ps, const char *target, const char *member, const char *format, struct source *s, struct err *err);
 

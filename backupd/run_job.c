@@ -4,11 +4,14 @@
 #include <jansson.h>
 #include <stdio.h>
 
+#include "backup_domain.h"
 #include "backup_image.h"
+#include "domains.h"
 #include "human.h"
 #include "images.h"
 #include "progress.h"
 #include "repo.h"
+#include "settle.h"
 
 #define PROGRAM		"virt-backupd " OVB_VERSION
 #define LOCK_WAIT_S	60u		/* for somebody who prunes or repacks */
@@ -16,8 +19,6 @@
 int
 run_job_unsupported(const struct conf_job *job, struct err *err)
 {
-	if (job->source == CONF_SOURCE_DOMAINS)
-		return (err_set(err, 0, "%s:%d: job %s: this version backs up images only, not domains", job->where.file, job->where.line, job->name));
 	if (job->source == CONF_SOURCE_FROM)
 		return (err_set(err, 0, "%s:%d: job %s: this version does not replicate (\"from\")", job->where.file, job->where.line, job->name));
 	if (job->repository->at.kind != CONF_URL_LOCAL)
@@ -75,48 +76,133 @@ sweep(struct repo *repo)
 		fprintf(stderr, "virt-backupd: removed %u unfinished restore point%s of an interrupted run\n", swept, swept > 1 ? "s" : "");
 }
 
-static int
-back_up_all(const struct conf_job *job, const struct image_files *files, struct repo *repo, struct lock *lk, const struct run_options *opt)
+static void
+report_domain(const struct run_options *opt, const char *vm, const struct domain_result *d)
 {
-	struct progress progress;
-	struct backup_run run = { .job = job, .repo = repo, .lock = lk, .progress = &progress, .interrupted = opt->interrupted, .json = opt->json };
+	const struct point_result *r = &d->point;
+	char size[HUMAN_LEN], provisioned[HUMAN_LEN], stored[HUMAN_LEN], duration[HUMAN_LEN], frozen[64] = "";
+	json_t *o;
+
+	if (opt->json) {
+		o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f}", "event", "done", "vm", vm, "point", r->point.name, "capture", d->capture,
+		    "consistency", d->consistency, "size", (json_int_t)r->size, "provisioned", (json_int_t)r->provisioned, "read", (json_int_t)r->read,
+		    "stored", (json_int_t)r->stored, "seconds", r->seconds);
+		if (o != NULL && d->freeze_ms >= 0) {
+			json_object_set_new(o, "freeze_ms", json_integer(d->freeze_ms));
+			json_object_set_new(o, "freeze_own_ms", json_integer(d->own_ms));
+		}
+		if (o != NULL && d->why[0] != '\0')
+			json_object_set_new(o, "not_quiesced", json_string(d->why));
+		event(o);
+		return;
+	}
+	if (d->freeze_ms >= 0)
+		snprintf(frozen, sizeof(frozen), ", frozen for %lld ms", (long long)d->freeze_ms);
+	printf("%s@%s: %s disks, %s provisioned, %s stored, %s, %s (%s)%s\n", vm, r->point.name, human_size(r->size, size),
+	    human_size(r->provisioned, provisioned), human_size(r->stored, stored), human_duration(r->seconds, duration), d->consistency, d->capture,
+	    frozen);
+	if (d->why[0] != '\0')
+		printf("%s: not quiesced: %s\n", vm, d->why);
+	fflush(stdout);
+}
+
+static void
+say(void *arg, const char *text)
+{
+	const char *vm = arg;
+
+	fprintf(stderr, "virt-backupd: %s%s%s\n", vm != NULL ? vm : "", vm != NULL ? ": " : "", text);
+}
+
+int
+reconcile(struct err *err)
+{
+	return (settle_leftovers(say, NULL, err));
+}
+
+static int
+back_up_images(const struct backup_run *run, const struct image_files *files, const struct run_options *opt)
+{
 	struct point_result result;
 	struct err err = ERR_INIT;
 	int rc = 0;
 
-	progress_init(&progress, opt->json, stderr, stdout);
 	for (size_t i = 0; i < files->n && !*opt->interrupted; i++) {
-		if (backup_image(&run, &files->v[i], &result, &err) == -1) {
+		if (backup_image(run, &files->v[i], &result, &err) == -1) {
 			report_failed(opt, files->v[i].vm, &err);
 			rc = 1;
 		} else
 			report_done(opt, &files->v[i], &result);
 	}
-	if (*opt->interrupted && rc == 0) {
-		fprintf(stderr, "virt-backupd: stopped; what was reported done is done\n");
-		rc = 1;
+	return (rc);
+}
+
+static int
+back_up_domains(const struct backup_run *run, struct hypervisor *hv, const struct domain_names *domains, const struct run_options *opt)
+{
+	struct domain_result result;
+	struct err err = ERR_INIT;
+	int rc = 0;
+
+	for (size_t i = 0; i < domains->n && !*opt->interrupted; i++) {
+		if (backup_domain(run, hv, domains->v[i].uuid, &result, say, domains->v[i].name, &err) == -1) {
+			report_failed(opt, domains->v[i].name, &err);
+			rc = 1;
+		} else
+			report_domain(opt, domains->v[i].name, &result);
+		if (result.unsettled[0] != '\0') {
+			err_set(&err, 0, "left to be settled by the next run, or by virt-backupd --reconcile: %s", result.unsettled);
+			report_failed(opt, domains->v[i].name, &err);
+			rc = 1;
+		}
 	}
 	return (rc);
+}
+
+/* What a job works on: one of the two. */
+struct machines {
+	struct image_files	 files;
+	struct hypervisor	*hv;
+	struct domain_names	 domains;
+};
+
+static int
+find_machines(const struct conf_job *job, struct machines *m, struct err *err)
+{
+	if (job->source == CONF_SOURCE_IMAGES)
+		return (images_find(job->images.v, job->images.n, &m->files, err));
+	/* Guests first: what an interrupted run left may be one that is frozen. */
+	reconcile(err);
+	if ((m->hv = hypervisor_open(job->connection, err)) == NULL)
+		return (-1);
+	return (domains_find(m->hv, job, &m->domains, err));
 }
 
 int
 run_job(const struct conf_job *job, const struct run_options *opt, struct err *err)
 {
-	struct image_files files = IMAGE_FILES_INIT;
-	struct repo *repo = NULL;
-	struct lock *lk = NULL;
+	struct machines m = { .files = IMAGE_FILES_INIT, .domains = DOMAIN_NAMES_INIT };
+	struct progress progress;
+	struct backup_run run = { .job = job, .progress = &progress, .interrupted = opt->interrupted };
 	int rc = -1;
 
-	if (run_job_unsupported(job, err) == -1 || images_find(job->images.v, job->images.n, &files, err) == -1 ||
-	    (repo = repo_open(job->repository->at.path, true, err)) == NULL)
+	if (run_job_unsupported(job, err) == -1 || find_machines(job, &m, err) == -1 ||
+	    (run.repo = repo_open(job->repository->at.path, true, err)) == NULL)
 		goto out;
-	sweep(repo);
-	if ((lk = lock_run(repo->st, PROGRAM, LOCK_WAIT_S, opt->interrupted, err)) == NULL)
+	sweep(run.repo);
+	if ((run.lock = lock_run(run.repo->st, PROGRAM, LOCK_WAIT_S, opt->interrupted, err)) == NULL)
 		goto out;
-	rc = back_up_all(job, &files, repo, lk, opt);
+	progress_init(&progress, opt->json, stderr, stdout);
+	rc = m.hv != NULL ? back_up_domains(&run, m.hv, &m.domains, opt) : back_up_images(&run, &m.files, opt);
+	if (*opt->interrupted && rc == 0) {
+		fprintf(stderr, "virt-backupd: stopped; what was reported done is done\n");
+		rc = 1;
+	}
 out:
-	lock_release(lk);
-	repo_close(repo);
-	images_free(&files);
+	lock_release(run.lock);
+	repo_close(run.repo);
+	images_free(&m.files);
+	domains_free(&m.domains);
+	hypervisor_close(m.hv);
 	return (rc);
 }

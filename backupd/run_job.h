@@ -21,6 +21,12 @@ struct run_options {
 int run_job(const struct conf_job *job, const struct run_options *opt, struct err *err);
 
 /**
+ * reconcile(err):
+ * Settle what interrupted runs did to guests, and say so on standard error.  Returns how many guests could not be settled, or -1.
+ */
+int reconcile(struct err *err);
+
+/**
  * run_job_unsupported(job, err):
  * Whether this version cannot run ${job}.  Returns -1 and ${err} says which key is why, else 0.
  */

@@ -53,24 +53,42 @@ begin(struct made *m, const struct codec *codec, int level)
 	assert_non_null(m->aw = archive_writer_new(&m->info, m->out, &err));
 }
 
+/* A disk full of one letter. */
+static void *
+reader_new(void *arg, struct err *err)
+{
+	(void)err;
+	return (arg);
+}
+
+static void
+reader_free(void *reader)
+{
+	(void)reader;
+}
+
+static int
+reader_read(void *reader, void *p, size_t n, uint64_t offset, struct err *err)
+{
+	(void)offset;
+	(void)err;
+	memset(p, *(char *)reader, n);
+	return (0);
+}
+
 static void
 add_disk(struct made *m, uint64_t size)
 {
+	char letter = 'd';
+	struct archive_feed feed = { .arg = &letter, .reader_new = reader_new, .reader_free = reader_free, .read = reader_read };
 	struct archive_disk_written written;
 	struct extents *ex;
 	struct err err = ERR_INIT;
-	uint8_t *p;
-	size_t n;
 
 	assert_non_null(ex = extents_new(size, &err));
 	assert_int_equal(extents_add(ex, 0, size, &err), 0);
 	assert_int_equal(extents_end(ex, &err), 0);
-	assert_int_equal(archive_writer_disk_begin(m->aw, "vda", "vda.img", ex, 0, &err), 0);
-	for (uint64_t at = 0; at < size; at += n) {
-		assert_non_null(p = archive_writer_reserve(m->aw, at, size - at, &n, &err));
-		memset(p, 'd', n);
-	}
-	assert_int_equal(archive_writer_disk_end(m->aw, &written, &err), 0);
+	assert_int_equal(archive_writer_disk(m->aw, "vda", "vda.img", ex, 0, &feed, &written, &err), 0);
 	extents_free(ex);
 }
 
@@ -205,6 +223,7 @@ what_may_not_be_written_is_refused(void **state)
 {
 	struct extents *ex;
 	struct err err = ERR_INIT;
+	struct archive_disk_written written;
 	struct archive_reader *ar;
 	struct made m;
 	char name[300], *large = calloc(1, INDEX_MEMBER_MAX + 1);
@@ -233,7 +252,7 @@ what_may_not_be_written_is_refused(void **state)
 	/* A disk may not have such a name either. */
 	assert_non_null(ex = extents_new(0, &err));
 	assert_int_equal(extents_end(ex, &err), 0);
-	assert_int_equal(archive_writer_disk_begin(m.aw, "vda", "m17", ex, 0, &err), -1);
+	assert_int_equal(archive_writer_disk(m.aw, "vda", "m17", ex, 0, &(struct archive_feed){ .arg = NULL }, &written, &err), -1);
 	assert_non_null(strstr(err.text, "m17"));
 	extents_free(ex);
 	end(&m);

@@ -1,0 +1,88 @@
+#include "capture.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "qemu_nbd.h"
+#include "state_dir.h"
+
+int
+capture_folder(struct capture *c, const char *parent, char **field, struct err *err)
+{
+	const struct guest *g = c->guest;
+
+	/* QEMU must be able to pass through; only in its own folder can it do more. */
+	if (make_folder(parent, 0711, err) == -1)
+		return (-1);
+	if (asprintf(field, "%s/%s", parent, g->journal->token) == -1) {
+		*field = NULL;
+		return (err_nomem(err));
+	}
+	if (journal_save(g->journal, err) == -1)
+		return (-1);
+	if (mkdir(*field, 0700) == -1)
+		return (err_set(err, errno, "cannot make the folder %s", *field));
+	if (g->desc.has_dac && chown(*field, g->desc.dac_uid, g->desc.dac_gid) == -1)
+		return (err_set(err, errno, "cannot give %s to the guest's QEMU", *field));
+	return (0);
+}
+
+char *
+capture_scratch(const struct guest *g, struct err *err)
+{
+	char *path = NULL;
+
+	if (g->run->job->scratch != NULL)
+		path = strdup(g->run->job->scratch);
+	else if (asprintf(&path, "%s/scratch", state_dir()) == -1)
+		path = NULL;
+	if (path == NULL)
+		err_nomem(err);
+	return (path);
+}
+
+/* A disk of which a person would say where it is. */
+static struct source *
+through_server(struct capture *c, size_t i, const char *path, struct err *err)
+{
+	struct guest *g = c->guest;
+	struct journal *j = g->journal;
+
+	if (c->servers == NULL && (c->servers = calloc(g->ndisks, sizeof(struct qemu_nbd *))) == NULL) {
+		err_nomem(err);
+		return (NULL);
+	}
+	if (j->folder == NULL && capture_folder(c, runtime_dir(), &j->folder, err) == -1)
+		return (NULL);
+	if ((c->servers[i] = qemu_nbd_start(g->disks[i], path, j->folder, err)) == NULL)
+		return (NULL);
+	return (source_nbd_open(qemu_nbd_socket(c->servers[i]), "", path != NULL ? path : g->disks[i]->source, err));
+}
+
+struct source *
+capture_image(struct capture *c, size_t i, const char *path, struct err *err)
+{
+	const struct domain_disk *d = c->guest->disks[i];
+	bool local = strcmp(d->type, "file") == 0 || strcmp(d->type, "block") == 0;
+
+	if (d->has_encryption) {
+		err_set(err, 0, "disk %s is encrypted by QEMU: it can be read only while the guest runs (capture = \"backup\")", d->target);
+		return (NULL);
+	}
+	if (local && strcmp(d->format, "raw") == 0)
+		return (source_image_open(path != NULL ? path : d->source, false, err));
+	return (through_server(c, i, path, err));
+}
+
+void
+capture_stop_servers(struct capture *c)
+{
+	for (size_t i = 0; c->servers != NULL && i < c->guest->ndisks; i++)
+		qemu_nbd_stop(c->servers[i]);
+	free(c->servers);
+	c->servers = NULL;
+}

@@ -1,0 +1,63 @@
+/*
+ * capture.h - how a point in time of a domain is taken.  Each method is one file, capture_*.c.
+ *
+ * Calling sequence:  begin -> (open -> ... -> source_close)* -> settled -> end
+ * end is called whatever failed before.
+ */
+#ifndef OVB_CAPTURE_H
+#define OVB_CAPTURE_H
+
+#include "guest.h"
+#include "moment.h"
+#include "source.h"
+
+struct capture_ops;
+struct qemu_nbd;
+struct scratch_watch;
+
+struct capture {
+	const struct capture_ops *ops;
+	struct guest		*guest;
+	struct moment		 moment;
+	struct qemu_nbd		**servers;	/* by disk; NULL: none was started */
+	struct scratch_watch	*watch;		/* of the backup job's scratch files */
+	struct timespec		*mtimes;	/* of offline images, by disk, before they were read */
+};
+
+struct capture_ops {
+	const char	*name;
+
+	/** Take the moment. */
+	int	(*begin)(struct capture *, struct err *);
+
+	/** The disk number ${i} of the guest as it was at that moment. */
+	struct source *(*open)(struct capture *, size_t i, struct err *);
+
+	/** After all was read, or reading failed.  Fails: -1 when what was read may not be that moment, and says why. */
+	int	(*settled)(struct capture *, struct err *);
+
+	/** Leave the guest as it was.  Fails: -1; the journal says what is left to do. */
+	int	(*end)(struct capture *, struct err *);
+};
+
+extern const struct capture_ops capture_backup, capture_snapshot, capture_offline;
+
+/**
+ * capture_folder(c, parent, field, err):
+ * Make a folder below ${parent}, which the guest's QEMU can write to, and nobody else; its path is put into the journal's ${field} first.
+ * Fails: -1.
+ */
+int capture_folder(struct capture *c, const char *parent, char **field, struct err *err);
+
+/** capture_scratch(g): The folder that the job has for scratch files. */
+char *capture_scratch(const struct guest *g, struct err *err);
+
+/**
+ * capture_image(c, i, path, err):
+ * Disk ${i}'s image at ${path} (NULL: where the domain has it), which nobody writes to: read directly when it is raw in a file or a block device,
+ * else through a qemu-nbd, which capture_stop_servers() ends.  Fails: NULL.
+ */
+struct source *capture_image(struct capture *c, size_t i, const char *path, struct err *err);
+void capture_stop_servers(struct capture *c);
+
+#endif

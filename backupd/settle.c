@@ -1,0 +1,212 @@
+#include "settle.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <libvirt/virterror.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "domain_xml.h"
+#include "freeze.h"
+#include "guest.h"
+#include "settle_overlay.h"
+
+#define LIBVIRT_SECONDS	60		/* libvirtd may be starting again */
+#define ABORT_SECONDS	60
+#define THAW_TRIES	3
+#define THAW_SECONDS	5
+
+/* Remove a folder of ours, and the files in it. */
+static int
+remove_folder(const char *path, struct err *err)
+{
+	char name[4096];
+	struct dirent *e;
+	DIR *d = opendir(path);
+
+	if (d == NULL)
+		return (errno == ENOENT ? 0 : err_set(err, errno, "cannot read the folder %s", path));
+	while ((e = readdir(d)) != NULL)
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
+		    (size_t)snprintf(name, sizeof(name), "%s/%s", path, e->d_name) < sizeof(name))
+			unlink(name);
+	closedir(d);
+	return (rmdir(path) == -1 && errno != ENOENT ? err_set(err, errno, "cannot remove the folder %s", path) : 0);
+}
+
+/* Whether the backup job of the domain is ours: the token is in the names of its socket and its scratch files. */
+static bool
+job_is_ours(virDomainPtr dom, const char *token)
+{
+	char *xml = virDomainBackupGetXMLDesc(dom, 0);
+	bool ours = xml != NULL && strstr(xml, token) != NULL;
+
+	free(xml);
+	return (ours);
+}
+
+static int
+end_job(virDomainPtr dom, const char *token, struct err *err)
+{
+	const struct timespec nap = { 0, 50000000 };
+	int rc = 0;
+
+	hypervisor_deadline(ABORT_SECONDS + 30, "end the backup job");
+	for (int i = 0; i < ABORT_SECONDS * 20 && virDomainIsActive(dom) == 1 && job_is_ours(dom, token); i++) {
+		if (i % 20 == 0 && virDomainAbortJob(dom) == -1)
+			rc = hypervisor_failed(err, "the backup job could not be ended");
+		nanosleep(&nap, NULL);
+	}
+	if (virDomainIsActive(dom) == 1 && job_is_ours(dom, token))
+		rc = rc == -1 ? -1 : err_set(err, ETIMEDOUT, "the backup job could not be ended");
+	else
+		rc = 0;
+	hypervisor_met();
+	return (rc);
+}
+
+int
+settle_backup_job(const struct settle *s, struct err *err)
+{
+	struct journal *j = s->journal;
+	virDomainPtr dom;
+	int rc = 0;
+
+	if (j->socket != NULL) {
+		dom = hypervisor_domain(s->hv, j->uuid, LIBVIRT_SECONDS, err);
+		if (dom == NULL && err->code != ENOENT)
+			return (-1);
+		if (dom != NULL) {
+			rc = end_job(dom, j->token, err);
+			virDomainFree(dom);
+		}
+	}
+	/* As long as the job may be there, its files are in use. */
+	if (rc == -1 || (j->scratch != NULL && remove_folder(j->scratch, err) == -1) || (j->folder != NULL && remove_folder(j->folder, err) == -1))
+		return (-1);
+	free(j->socket);
+	free(j->scratch);
+	free(j->folder);
+	j->socket = j->scratch = j->folder = NULL;
+	return (0);
+}
+
+int
+settle_overlays(const struct settle *s, struct err *err)
+{
+	struct journal *j = s->journal;
+	int rc = 0;
+
+	for (size_t i = j->noverlays; i-- > 0 && rc == 0;)
+		if ((rc = settle_overlay(s, &j->overlays[i], err)) == 0)
+			journal_drop_overlay(j);
+	return (rc);
+}
+
+int
+settle_freeze(const struct settle *s, struct err *err)
+{
+	struct journal *j = s->journal;
+	struct err ignored = ERR_INIT;
+	virDomainPtr dom;
+	int n = -1;
+
+	if (!j->frozen)
+		return (0);
+	for (int i = 0; i < THAW_TRIES && n == -1; i++) {
+		if ((dom = hypervisor_domain(s->hv, j->uuid, THAW_SECONDS, err)) == NULL) {
+			n = err->code == ENOENT ? 0 : -1;
+			continue;
+		}
+		n = virDomainIsActive(dom) == 0 ? 0 : freeze_thaw_once(dom, THAW_SECONDS, err);
+		virDomainFree(dom);
+	}
+	if (n >= 0) {
+		j->frozen = false;
+		return (0);
+	}
+	if (freeze_guard_leave(j->uri, j->uuid, j->name, &ignored) == -1)
+		err_wrap(err, "%s", ignored.text);
+	err_wrap(err, "guest %s may be frozen; a guard goes on trying to thaw it", j->name);
+	return (-1);
+}
+
+int
+settle_all(const struct settle *s, struct err *err)
+{
+	struct err why = ERR_INIT;
+	int rc = 0;
+
+	if (settle_freeze(s, err) == -1)
+		rc = -1;
+	if (settle_backup_job(s, rc == 0 ? err : &why) == -1)
+		rc = -1;
+	if (settle_overlays(s, rc == 0 ? err : &why) == -1)
+		rc = -1;
+	return (rc);
+}
+
+/* One pass over the journals. */
+struct leftovers {
+	void	(*report)(void *arg, const char *text);
+	void	*arg;
+	int	 unsettled;
+};
+
+static void
+tell(const struct leftovers *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void
+tell(const struct leftovers *l, const char *fmt, ...)
+{
+	char text[sizeof(((struct err *)0)->text) + 512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	l->report(l->arg, text);
+}
+
+static void
+settle_one(void *arg, const char *uuid)
+{
+	struct leftovers *l = arg;
+	struct err err = ERR_INIT;
+	struct journal *j = journal_resume(uuid, &err);
+	struct settle s = { .journal = j, .report = l->report, .arg = l->arg };
+	int rc = -1;
+
+	if (j == NULL) {
+		/* A run that is alive settles its own; one that just ended has. */
+		if (err.code != EBUSY && err.code != ENOENT) {
+			l->unsettled++;
+			tell(l, "what an interrupted run did to guest %s cannot be settled: %s", uuid, err.text);
+		}
+		return;
+	}
+	if ((s.hv = hypervisor_open(j->uri, &err)) != NULL)
+		rc = settle_all(&s, &err);
+	if (rc == 0)
+		tell(l, "guest %s: settled what an interrupted run had begun", j->name);
+	else {
+		l->unsettled++;
+		if (s.hv != NULL)
+			journal_save(j, &(struct err)ERR_INIT);
+		tell(l, "guest %s: what an interrupted run had begun is not settled yet: %s", j->name, err.text);
+	}
+	hypervisor_close(s.hv);
+	journal_end(j, rc == 0);
+}
+
+int
+settle_leftovers(void (*report)(void *arg, const char *text), void *arg, struct err *err)
+{
+	struct leftovers l = { .report = report, .arg = arg };
+
+	return (journal_each(settle_one, &l, err) == -1 ? -1 : l.unsettled);
+}
