@@ -30,11 +30,12 @@ TOOLS    := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%,$(filter-out tests
 PRELOADS := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%.so,$(wildcard tests/tools/preload_*.c))
 REPLAY   := $(patsubst %.c,$(BUILD)/%.replay,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZERS  := $(patsubst %.c,$(BUILD)/%.fuzzer,$(wildcard tests/fuzz/fuzz_*.c))
+VM_TESTS := $(sort $(wildcard tests/vm/*.t))
 SCENARIOS := $(sort $(wildcard tests/scenario/*.t tests/tools/*.t tests/oracle_selftest/*.t))
 PROGRAMS := $(BUILD)/bin/virt-backupd $(BUILD)/bin/virt-restore
 MANUALS  := $(notdir $(wildcard packaging/man/*.[1-8]))
 
-.PHONY: all help deps deps-build deps-test demo check test-programs check-asan check-tsan check-valgrind lint fuzz bench install uninstall dist clean
+.PHONY: all help deps deps-build deps-test demo check check-vm test-programs check-asan check-tsan check-valgrind lint fuzz bench install uninstall dist clean
 .DELETE_ON_ERROR:
 
 all: $(PROGRAMS)
@@ -60,6 +61,13 @@ check: deps
 	$(MAKE) test-programs
 	CMOCKA_MESSAGE_OUTPUT=TAP OVB_BUILD=$(abspath $(BUILD)) prove --failures --timer $(PROVEFLAGS) --exec '' $(UNIT) $(REPLAY) $(SCENARIOS)
 test-programs: all $(UNIT) $(TOOLS) $(PRELOADS) $(REPLAY)
+
+#: sudo make check-vm   the tests on real guests under libvirt and QEMU, emulated (installs what they need; VM_TESTS=tests/vm/NAME.t for one)
+check-vm: deps
+	packaging/install-packages vm
+	$(MAKE) all $(PRELOADS)
+	tests/vm/build-guest $(abspath $(BUILD))/vm
+	OVB_BUILD=$(abspath $(BUILD)) prove --failures --timer $(PROVEFLAGS) --exec '' $(VM_TESTS)
 
 #: make check-asan      the same under AddressSanitizer and UndefinedBehaviorSanitizer
 #: make check-tsan      the same under ThreadSanitizer
