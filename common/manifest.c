@@ -75,6 +75,16 @@ disks(const struct manifest *m)
 	return (a);
 }
 
+static json_t *
+members(const struct manifest *m)
+{
+	json_t *a = json_array();
+
+	for (size_t i = 0; i < m->nmembers; i++)
+		json_array_append_new(a, json_pack("{s:s, s:I}", "name", m->members[i].name, "size", (json_int_t)m->members[i].size));
+	return (a);
+}
+
 int
 manifest_encode(const struct manifest *m, struct buf *out, struct err *err)
 {
@@ -93,6 +103,8 @@ manifest_encode(const struct manifest *m, struct buf *out, struct err *err)
 		json_object_set_new(o, "uuid", json_string(m->uuid));
 	if (o != NULL && m->freeze_ms >= 0)
 		json_object_set_new(o, "freeze_ms", json_integer(m->freeze_ms));
+	if (o != NULL && m->nmembers > 0)
+		json_object_set_new(o, "members", members(m));
 	return (doc_write(o, out, err));
 }
 
@@ -176,6 +188,25 @@ decode_disks(const json_t *o, struct manifest *m, struct err *err)
 	return (0);
 }
 
+static int
+decode_members(const json_t *o, struct manifest *m, struct err *err)
+{
+	const json_t *a = json_object_get(o, "members"), *v;
+	size_t i;
+
+	if (a == NULL)
+		return (0);
+	if (!json_is_array(a))
+		return (err_set(err, 0, "\"members\" is not an array"));
+	if ((m->members = calloc(json_array_size(a) + 1, sizeof(*m->members))) == NULL)
+		return (err_nomem(err));
+	json_array_foreach(a, i, v)
+		if (doc_text(v, "name", &m->members[i].name, err) == -1 || doc_size(v, "size", &m->members[i].size, err) == -1)
+			return (err_wrap(err, "member %zu", i));
+	m->nmembers = i;
+	return (0);
+}
+
 /* A file name that stays in its folder. */
 static int
 decode_file(const json_t *o, const char **out, struct err *err)
@@ -221,8 +252,9 @@ manifest_decode(struct manifest *m, const char *text, size_t len, struct err *er
 	    decode_time(o, "finished", &m->finished, err) == -1 || doc_text(o, "kind", &m->kind, err) == -1 ||
 	    doc_text(o, "consistency", &m->consistency, err) == -1 || doc_text(o, "capture", &m->capture, err) == -1 ||
 	    doc_text(o, "job", &m->job, err) == -1 || doc_text(o, "host", &m->host, err) == -1 ||
-	    doc_text(o, "program", &m->program, err) == -1 || decode_domain(o, m, err) == -1 || decode_strings(o, "notes", &m->notes, &m->nnotes, err) == -1 ||
-	    decode_disks(o, m, err) == -1 || decode_archive(o, &m->archive, err) == -1 || doc_size(o, "stored", &m->stored, err) == -1 ||
+	    doc_text(o, "program", &m->program, err) == -1 || decode_domain(o, m, err) == -1 ||
+	    decode_strings(o, "notes", &m->notes, &m->nnotes, err) == -1 || decode_disks(o, m, err) == -1 || decode_members(o, m, err) == -1 || decode_archive(o, &m->archive, err) == -1 ||
+	    doc_size(o, "stored", &m->stored, err) == -1 ||
 	    decode_strings(o, "references", &m->references, &m->nreferences, err) == -1) {
 		err_wrap(err, "the manifest is damaged");
 		goto fail;
@@ -240,6 +272,7 @@ manifest_free(struct manifest *m)
 		return;
 	free(m->notes);
 	free(m->disks);
+	free(m->members);
 	free(m->references);
 	json_decref(m->json);
 	*m = (struct manifest)MANIFEST_INIT;

@@ -26,6 +26,11 @@ struct manifest_disk {
 	uint64_t	 zero;			/* of these, in zero blocks */
 };
 
+struct manifest_member {
+	const char	*name;
+	uint64_t	 size;			/* bytes */
+};
+
 struct manifest_archive {
 	const char	*id, *file, *codec, *sha256;
 	int		 level;
@@ -41,6 +46,8 @@ struct manifest {
 	size_t			 nnotes;
 	struct manifest_disk	*disks;
 	size_t			 ndisks;
+	struct manifest_member	*members;	/* small members of the archive, may be none */
+	size_t			 nmembers;
 	struct manifest_archive	 archive;
 	uint64_t		 stored;
 	const char		**references;

@@ -10,6 +10,7 @@
 #include "disk_reader.h"
 #include "human.h"
 #include "io.h"
+#include "member_reader.h"
 #include "opened.h"
 #include "partial.h"
 #include "progress.h"
@@ -114,6 +115,23 @@ copy_disk(struct export *e, uint32_t n, struct err *err)
 }
 
 static int
+copy_members(struct export *e, struct err *err)
+{
+	struct archive_reader *ar = archive_set_first(e->op.set);
+	struct buf data = BUF_INIT;
+	struct index_member m;
+	int rc = 0;
+
+	for (uint32_t i = 0; i < index_members(ar->ix) && rc == 0; i++) {
+		buf_reset(&data);
+		if ((rc = index_member(ar->ix, i, &m, err)) == 0 && (rc = member_read(ar, i, &data, err)) == 0)
+			rc = archive_writer_member(e->aw, m.name, data.ptr, data.len, err);
+	}
+	buf_free(&data);
+	return (rc);
+}
+
+static int
 export_point(struct export *e, const char *file, struct err *err)
 {
 	struct index_reader *ix;
@@ -125,7 +143,8 @@ export_point(struct export *e, const char *file, struct err *err)
 	ix = archive_set_first(e->op.set)->ix;
 	info.time = index_info(ix)->time;
 	if (uuid_random(info.archive, err) == -1 || io_random(info.secret, sizeof(info.secret), err) == -1 ||
-	    open_output(e, file, err) == -1 || (e->aw = archive_writer_new(&info, e->out, err)) == NULL)
+	    open_output(e, file, err) == -1 || (e->aw = archive_writer_new(&info, e->out, err)) == NULL ||
+	    copy_members(e, err) == -1)
 		return (-1);
 	for (uint32_t i = 0; i < index_disks(ix); i++)
 		if (copy_disk(e, i, err) == -1)

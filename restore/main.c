@@ -23,6 +23,7 @@ static const struct command {
 	{ "list", command_list, 0, 1, false, "[VM]" },
 	{ "show", command_show, 1, 1, true, "POINT" },
 	{ "disk", command_disk, 3, 3, true, "POINT DISK TARGET" },
+	{ "file", command_file, 2, 3, true, "POINT NAME [TARGET]" },
 	{ "verify", command_verify, 1, 1, true, "POINT" },
 	{ "export", command_export, 2, 2, true, "POINT FILE" },
 };
@@ -36,12 +37,13 @@ usage(FILE *f)
 	    "Usage: virt-restore [OPTION...] list [VM]                       restore points\n"
 	    "       virt-restore [OPTION...] show POINT                      what is in one\n"
 	    "       virt-restore [OPTION...] disk POINT DISK TARGET          write a disk\n"
+	    "       virt-restore [OPTION...] file POINT NAME [TARGET]        write a file that was saved with it: domain.xml ...\n"
 	    "       virt-restore [OPTION...] verify POINT                    check all of it\n"
 	    "       virt-restore [OPTION...] export POINT FILE               write a tar file that needs nothing else\n"
 	    "\n"
 	    "POINT is VM@latest, VM@2026-11-22T01:30:00Z, or VM@ and the beginning of a time.  TARGET is a file, a block device,\n"
 	    "or nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH.  FILE ends in .tar, .tar.bz2, .tar.xz or .tar.zst;\n"
-	    "- is standard output, not compressed.\n"
+	    "- is standard output, not compressed.  NAME is one that show lists; its TARGET is a file or - (the default).\n"
 	    "\n"
 	    "  -r, --repository R   a folder, or the name of a configured repository (default: the first one)\n"
 	    "  -a, --archive FILE   a bare archive instead of a repository; POINT is then left out\n"
@@ -181,7 +183,8 @@ check_arguments(const struct command *c, struct options *o)
 		    : "nothing is left out elsewhere");
 		return (-1);
 	}
-	if (o->archive != NULL && c->point_first && o->nargs == c->least - 1) {
+	/* With an archive the point is left out, but may be given where the number of arguments tells. */
+	if (o->archive != NULL && c->point_first && o->nargs < c->most) {
 		memcpy(with_point + 1, o->args, (size_t)o->nargs * sizeof(*o->args));
 		o->args = with_point;
 		o->nargs++;

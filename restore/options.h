@@ -26,6 +26,7 @@ void leave_behind(const char *text);
 int command_list(const struct options *o);
 int command_show(const struct options *o);
 int command_disk(const struct options *o);
+int command_file(const struct options *o);
 int command_verify(const struct options *o);
 int command_export(const struct options *o);
 

@@ -48,6 +48,8 @@ report_point_json(const struct point *p, const struct manifest *m)
 	json_object_set_new(o, "point", json_string(report_spec(p, m, spec)));
 	json_object_set_new(o, "size", json_integer((json_int_t)sum_size(m)));
 	json_object_set_new(o, "provisioned", json_integer((json_int_t)sum_provisioned(m)));
+	if (json_object_get(o, "members") == NULL)
+		json_object_set_new(o, "members", json_array());
 	return (o);
 }
 
@@ -93,8 +95,27 @@ report_point(const struct point *p, const struct manifest *m, bool json)
 	for (size_t i = 0; i < m->ndisks; i++)
 		printf("disk         %s: %s, %s provisioned, %s of %s\n", safe(m->disks[i].target, a), human_size(m->disks[i].size, size),
 		    human_size(m->disks[i].provisioned, provisioned), safe(m->disks[i].format, b), safe(m->disks[i].source, c));
+	for (size_t i = 0; i < m->nmembers; i++)
+		printf("file         %s: %s\n", safe(m->members[i].name, a), human_size(m->members[i].size, size));
 	for (size_t i = 0; i < m->nnotes; i++)
 		printf("note         %s\n", safe(m->notes[i], a));
+}
+
+/* The small members of a bare archive; text is printed at once. */
+static json_t *
+archive_members(const struct archive_reader *ar, bool json)
+{
+	struct err ignored = ERR_INIT;
+	json_t *a = json_array();
+	struct index_member m;
+	char size[HUMAN_LEN];
+
+	for (uint32_t i = 0; i < index_members(ar->ix) && index_member(ar->ix, i, &m, &ignored) == 0; i++) {
+		json_array_append_new(a, json_pack("{s:s, s:I}", "name", m.name, "size", (json_int_t)m.length));
+		if (!json)
+			printf("file         %s: %s\n", m.name, human_size(m.length, size));
+	}
+	return (a);
 }
 
 void
@@ -116,8 +137,8 @@ report_archive(const struct archive_reader *ar, bool json)
 		if (!json)
 			printf("disk         %s: %s\n", d->target, human_size(d->size, size));
 	}
-	o = json_pack("{s:s, s:s, s:s, s:i, s:I, s:o}", "archive", id, "time", begun, "codec", in->codec->name, "level", in->level, "stored",
-	    (json_int_t)ar->data->size, "disks", disks);
+	o = json_pack("{s:s, s:s, s:s, s:i, s:I, s:o, s:o}", "archive", id, "time", begun, "codec", in->codec->name, "level", in->level, "stored",
+	    (json_int_t)ar->data->size, "disks", disks, "members", archive_members(ar, json));
 	if (json && json_dumpf(o, stdout, JSON_INDENT(2)) == 0)
 		putchar('\n');
 	json_decref(o);

@@ -7,6 +7,7 @@
 
 #include "damage.h"
 #include "extract.h"
+#include "member_reader.h"
 #include "opened.h"
 #include "progress.h"
 
@@ -161,6 +162,32 @@ check_blocks(struct verify *v, struct opened *op, struct err *err)
 	return (0);
 }
 
+/* The small members.  One that is damaged is told; only the user's stop ends it. */
+static int
+check_members(struct verify *v, struct archive_reader *ar, struct err *err)
+{
+	uint32_t count = index_members(ar->ix);
+	struct buf data = BUF_INIT;
+	struct index_member m;
+	struct err why;
+	uint64_t total = 0, done = 0;
+	int rc = 0;
+
+	for (uint32_t i = 0; i < count && index_member(ar->ix, i, &m, err) == 0; i++)
+		total += m.length;
+	if (count > 0)
+		progress_begin(&v->progress, "files", total);
+	for (uint32_t i = 0; i < count && rc == 0; i++, done += data.len) {
+		why = (struct err)ERR_INIT;
+		buf_reset(&data);
+		if (member_read(ar, i, &data, &why) == -1)
+			found(v, why.text);
+		rc = on_progress(v, done, err);
+	}
+	buf_free(&data);
+	return (rc);
+}
+
 static int
 report(const struct verify *v, const char *what)
 {
@@ -205,7 +232,7 @@ command_verify(const struct options *o)
 		found(&v, why.text);
 	else if (archive_set_first(op.set)->note != NULL)
 		found(&v, archive_set_first(op.set)->note);
-	if (op.set != NULL && check_blocks(&v, &op, &err) == -1) {
+	if (op.set != NULL && (check_members(&v, archive_set_first(op.set), &err) == -1 || check_blocks(&v, &op, &err) == -1)) {
 		progress_end(&v.progress);
 		rc = print_error(&err);
 		goto out;

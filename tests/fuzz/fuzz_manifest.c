@@ -21,6 +21,8 @@ check(const struct manifest *m)
 	assert(m->archive.size <= INT64_MAX && m->archive.raw <= INT64_MAX && m->stored <= INT64_MAX);
 	for (size_t i = 0; i < m->ndisks; i++)
 		assert(m->disks[i].target != NULL && m->disks[i].member != NULL && m->disks[i].size <= INT64_MAX);
+	for (size_t i = 0; i < m->nmembers; i++)
+		assert(m->members[i].name != NULL && m->members[i].size <= INT64_MAX);
 	for (size_t i = 0; i < m->nnotes; i++)
 		assert(m->notes[i] != NULL);
 	for (size_t i = 0; i < m->nreferences; i++) {
@@ -45,7 +47,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	assert(manifest_decode(&again, one.ptr, one.len, &err) == 0);
 	assert(manifest_encode(&again, &two, &err) == 0);
 	assert(one.len == two.len && memcmp(one.ptr, two.ptr, one.len) == 0);
-	assert(again.ndisks == m.ndisks && again.nnotes == m.nnotes && again.nreferences == m.nreferences && again.time == m.time);
+	assert(again.ndisks == m.ndisks && again.nmembers == m.nmembers && again.nnotes == m.nnotes && again.nreferences == m.nreferences && again.time == m.time);
 	buf_free(&one);
 	buf_free(&two);
 	manifest_free(&again);
