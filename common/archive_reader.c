@@ -29,7 +29,8 @@ add_note(struct archive_reader *ar, const char *what, const char *instead, struc
 {
 	struct buf b = BUF_INIT;
 
-	if (buf_addf(&b, err, "%s%s%s: %s", ar->note != NULL ? ar->note : "", ar->note != NULL ? "; " : "", what, instead) == -1)
+	if (buf_addf(&b, err, "%s%s%s%s%s", ar->note != NULL ? ar->note : "", ar->note != NULL ? "; " : "", what, instead != NULL ? ": " : "",
+	    instead != NULL ? instead : "") == -1)
 		return (-1);
 	free(ar->note);
 	ar->note = b.ptr;
@@ -38,10 +39,10 @@ add_note(struct archive_reader *ar, const char *what, const char *instead, struc
 
 /* The index inside the archive, or else one made of its headers and maps.  ${why} says what is wrong with index.bin. */
 static int
-open_inner(struct archive_reader *ar, const char *why, struct err *err)
+open_inner(struct archive_reader *ar, const char *why, const struct manifest *m, struct err *err)
 {
 	struct err inner = ERR_INIT;
-	struct buf ended = BUF_INIT;
+	struct buf notes = BUF_INIT;
 	struct store_file *f;
 	int rc = -1;
 
@@ -52,11 +53,11 @@ open_inner(struct archive_reader *ar, const char *why, struct err *err)
 	}
 	if (why != NULL && add_note(ar, why, "the index inside the archive is looked for", err) == -1)
 		return (-1);
-	if ((ar->ix = archive_scan(ar->data, &ended, err)) == NULL)
+	if ((ar->ix = archive_scan(ar->data, m, &notes, err)) == NULL)
 		err_wrap(err, "%s", inner.text);
 	else if (add_note(ar, inner.text, "its headers and maps are used, without digests: only what the codec itself checks is checked", err) == 0)
-		rc = ended.len > 0 ? add_note(ar, "it is good up to where it is damaged", ended.ptr, err) : 0;
-	buf_free(&ended);
+		rc = notes.len > 0 ? add_note(ar, notes.ptr, NULL, err) : 0;
+	buf_free(&notes);
 	return (rc);
 }
 
@@ -142,7 +143,7 @@ archive_open_point(struct repo *r, const struct point *p, const struct manifest 
 		return (NULL);
 	if ((ar->data = repo_file(r, p, f.name, err)) == NULL)
 		goto fail;
-	if (open_index_bin(ar, r, p, m, &why) == -1 && open_inner(ar, why.text, err) == -1) {
+	if (open_index_bin(ar, r, p, m, &why) == -1 && open_inner(ar, why.text, m, err) == -1) {
 		err_wrap(err, "%s", ar->name);
 		goto fail;
 	}
@@ -167,7 +168,7 @@ archive_open_bare(const char *path, struct err *err)
 		return (NULL);
 	if ((ar->data = store_dir_open_file(path, err)) == NULL)
 		goto fail;
-	if (open_inner(ar, NULL, err) == 0)
+	if (open_inner(ar, NULL, NULL, err) == 0)
 		return (ar);
 	err_wrap(err, "%s", path);
 fail:

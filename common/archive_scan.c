@@ -9,12 +9,14 @@
 #include "extent.h"
 #include "frame_stream.h"
 #include "io.h"
+#include "naming.h"
 #include "tar.h"
+#include "tar_parse.h"
 
-#define PAX_MAX		65536u		/* bytes of a pax header that are looked at; longer ones are none of ours */
+#define PAX_MAX		(512u << 10)	/* bytes of a pax header that are looked at: the extents of a piece of 512-byte blocks, and more */
 #define NUMBER_MAX	20u		/* digits of a number in a map */
 
-enum state { IN_HEADER, IN_PAX, IN_MAP, IN_DATA, IN_PLAIN };
+enum state { IN_HEADER, IN_PAX, IN_MAP, IN_DATA, IN_MEMBER, IN_PLAIN };
 
 struct scan {
 	struct index_writer	*iw;
@@ -25,16 +27,32 @@ struct scan {
 	uint64_t		 left;		/* bytes of the member and its padding that are still to come */
 	uint64_t		 tar_offset;
 
-	/* From the pax header, for the member that follows. */
+	struct tar_pax		 pax;		/* for the member that follows */
+
+	/* The small member being read. */
+	struct index_member	 member;
+	struct digest_stream	*ds;
+	uint64_t		 member_left;	/* bytes of it, without padding */
+	uint32_t		 nmembers;
+
+	/* The delta whose pieces come. */
+	char			 delta[INDEX_NAME_LEN];		/* its member; empty: none yet */
+	uint32_t		 delta_source;
+	uint64_t		 delta_end;	/* of its last block so far */
+	uint64_t		 delta_size;	/* of the disk, as far as it is known */
+	const struct manifest	*manifest;	/* NULL, or what may know the disks' sizes */
+	struct buf		*notes;
+
+	/* The sparse member whose map is being read. */
 	char			 name[INDEX_NAME_LEN];
 	uint64_t		 realsize;
-	bool			 sparse;
 
-	/* The map being read, and the disk whose data comes. */
+	/* The map, and the disk whose data comes. */
 	struct extents		*ex;
 	uint64_t		 entries, numbers, number, offset, map_read, stored;
 	unsigned int		 digits;
 	uint32_t		 source;
+	bool			 partial;	/* the data is a piece: its map says nothing of the rest of the disk */
 	struct spool_cursor	 cursor;
 	struct extent		 now;		/* the extent being read; length: what is left of it */
 	uint32_t		 ndisks;
@@ -48,88 +66,18 @@ bad(struct err *err, const char *what)
 	return (err_set(err, 0, "its tar stream cannot be understood: %s", what));
 }
 
-/* Octal, or GNU's base-256. */
-static int
-parse_size(const uint8_t *h, uint64_t *size, struct err *err)
-{
-	*size = 0;
-	if (h[0] == 0x80) {
-		for (int i = 4; i < 12; i++)
-			*size = *size << 8 | h[i];
-		return (*size > INT64_MAX ? bad(err, "a size is out of range") : 0);
-	}
-	for (int i = 0; i < 12 && h[i] != '\0' && h[i] != ' '; i++) {
-		if (h[i] < '0' || h[i] > '7')
-			return (bad(err, "a size is not octal"));
-		*size = *size << 3 | (uint64_t)(h[i] - '0');
-	}
-	return (0);
-}
-
-static void
-parse_pax(struct scan *s)
-{
-	const char *p = s->header.ptr, *end = p + s->header.len, *key, *value;
-	char *rest;
-	size_t len;
-
-	s->sparse = false;
-	s->name[0] = '\0';
-	s->realsize = UINT64_MAX;
-	for (; p < end && *p != '\0'; p += len) {
-		len = strtoul(p, &rest, 10);
-		if (len == 0 || len > (size_t)(end - p) || *rest != ' ' || p[len - 1] != '\n')
-			return;
-		key = rest + 1;
-		if ((value = memchr(key, '=', (size_t)(p + len - key))) == NULL)
-			return;
-		value++;
-		if (strncmp(key, "GNU.sparse.major=", 17) == 0)
-			s->sparse = true;
-		else if (strncmp(key, "GNU.sparse.realsize=", 20) == 0)
-			s->realsize = strtoull(value, NULL, 10);
-		else if (strncmp(key, "GNU.sparse.name=", 16) == 0 && (size_t)(p + len - value) <= INDEX_NAME_LEN) {
-			memcpy(s->name, value, (size_t)(p + len - value - 1));
-			s->name[p + len - value - 1] = '\0';
-		}
-	}
-}
-
 static int
 begin_map(struct scan *s, struct err *err)
 {
-	if (s->realsize > INT64_MAX || s->name[0] == '\0')
+	if (s->pax.realsize > INT64_MAX || s->pax.sparse_name[0] == '\0' || strlen(s->pax.sparse_name) >= INDEX_NAME_LEN)
 		return (bad(err, "a sparse member has no name or size"));
+	s->realsize = s->pax.realsize;
+	memcpy(s->name, s->pax.sparse_name, strlen(s->pax.sparse_name) + 1);
 	if ((s->ex = extents_new(s->realsize, err)) == NULL)
 		return (-1);
 	s->entries = s->numbers = s->number = s->map_read = 0;
 	s->digits = 0;
 	s->state = IN_MAP;
-	return (0);
-}
-
-static int
-end_header(struct scan *s, struct err *err)
-{
-	const uint8_t *h = (const uint8_t *)s->header.ptr;
-	uint64_t size;
-	bool sparse = s->sparse;
-
-	buf_reset(&s->header);
-	if (bytes_are_zero(h, TAR_BLOCK))
-		return (0);
-	if (parse_size(h + 124, &size, err) == -1 || memcmp(h + 257, "ustar", 5) != 0)
-		return (bad(err, "a header is no ustar header"));
-	s->left = size + tar_padding(size);
-	s->stored = size;
-	if (h[156] == 'x') {
-		s->state = size <= PAX_MAX ? IN_PAX : IN_PLAIN;
-		return (0);
-	}
-	s->sparse = false;
-	if (sparse)
-		return (begin_map(s, err));
-	s->state = s->left > 0 ? IN_PLAIN : IN_HEADER;
 	return (0);
 }
 
@@ -144,6 +92,133 @@ target_of(const char *member, char target[INDEX_NAME_LEN])
 	memcpy(target, member, n);
 }
 
+static uint64_t
+size_in_manifest(const struct scan *s, const char *member)
+{
+	for (size_t i = 0; s->manifest != NULL && i < s->manifest->ndisks; i++)
+		if (strcmp(s->manifest->disks[i].member, member) == 0)
+			return (s->manifest->disks[i].size);
+	return (0);
+}
+
+/* The first piece of a delta: a disk of which only these pieces are known. */
+static int
+begin_delta(struct scan *s, const char *member, size_t len, struct err *err)
+{
+	struct index_disk d = { .data_offset = NO_OFFSET, .header_offset = NO_OFFSET };
+	int n;
+
+	if (len >= INDEX_NAME_LEN)
+		return (bad(err, "the name of a piece is too long"));
+	memcpy(d.member, member, len);
+	if (!member_name_valid(d.member))
+		return (bad(err, "the name of a piece is not allowed"));
+	target_of(d.member, d.target);
+	d.size = size_in_manifest(s, d.member);
+	if ((n = index_writer_disk(s->iw, &d, err)) == -1)
+		return (-1);
+	index_writer_partial(s->iw, (uint32_t)n, d.size);
+	memcpy(s->delta, d.member, sizeof(s->delta));
+	s->ndisks++;
+	s->delta_source = (uint32_t)n;
+	s->delta_size = d.size;
+	s->delta_end = 0;
+	return (buf_addf(s->notes, err, "%sof disk %s only what changed since another archive is here%s", s->notes->len > 0 ? "; " : "", d.target,
+	    d.size == 0 ? ", and its size is not known" : ""));
+}
+
+/* A piece: its extents take the place of a map.  What is not this archive's own is passed over. */
+static int
+begin_piece(struct scan *s, const char *name, size_t len, uint64_t size, struct err *err)
+{
+	uint64_t first = 0;
+
+	if ((strlen(s->delta) != len || memcmp(s->delta, name, len) != 0) && begin_delta(s, name, len, err) == -1)
+		return (-1);
+	s->state = s->left > 0 ? IN_PLAIN : IN_HEADER;
+	if (s->pax.foreign)
+		return (0);
+	if (size > FRAME_RAW_MAX || (s->ex = tar_parse_extents(s->pax.extents.ptr, &first, err)) == NULL || s->ex->bytes != size)
+		return (bad(err, "the extents of a piece do not fit it"));
+	if (first < s->delta_end || s->delta_end % SECTOR != 0 || (s->ex->size % SECTOR != 0 && s->ex->size < s->delta_size))
+		return (bad(err, "the pieces of a disk are out of order"));
+	s->delta_end = s->ex->size;
+	if (s->delta_size < s->delta_end) {
+		s->delta_size = s->delta_end;
+		index_writer_partial(s->iw, s->delta_source, s->delta_size);
+	}
+	s->source = s->delta_source;
+	s->partial = true;
+	spool_cursor_init(&s->cursor, s->ex->spool);
+	s->now.length = 0;
+	s->state = IN_DATA;
+	return (0);
+}
+
+/* Of a small member the place is noted when all of it was seen; one that could not be ours is only passed over. */
+static void
+end_member(struct scan *s)
+{
+	struct err ignored = ERR_INIT;
+
+	digest_stream_end(s->ds, s->member.digest);
+	if (index_writer_member(s->iw, &s->member, &ignored) == 0)
+		s->nmembers++;
+	s->state = IN_HEADER;
+}
+
+static int
+begin_plain(struct scan *s, const char *name, uint64_t size, struct err *err)
+{
+	size_t n = s->pax.extents.len > 0 ? tar_parse_piece(name) : 0;
+
+	if (n > 0)
+		return (begin_piece(s, name, n, size, err));
+	s->state = s->left > 0 ? IN_PLAIN : IN_HEADER;
+	if (s->ndisks > 0 || strlen(name) >= INDEX_NAME_LEN || size > INDEX_MEMBER_MAX)
+		return (0);
+	s->member = (struct index_member){ .tar_offset = s->tar_offset, .length = size };
+	memcpy(s->member.name, name, strlen(name) + 1);
+	digest_stream_begin_keyed(s->ds, s->secret);
+	s->member_left = size;
+	s->state = IN_MEMBER;
+	if (s->left == 0)
+		end_member(s);
+	return (0);
+}
+
+static int
+end_header(struct scan *s, struct err *err)
+{
+	uint8_t h[TAR_BLOCK];
+	char name[TAR_NAME_LEN];
+	uint64_t size;
+	int rc;
+
+	memcpy(h, s->header.ptr, TAR_BLOCK);
+	buf_reset(&s->header);
+	if (bytes_are_zero(h, TAR_BLOCK))
+		return (0);
+	if (!tar_parse_size(h, &size) || memcmp(h + 257, "ustar", 5) != 0)
+		return (bad(err, "a header is no ustar header"));
+	s->left = size + tar_padding(size);
+	s->stored = size;
+	if (h[156] == 'x') {
+		s->state = size == 0 ? IN_HEADER : size <= PAX_MAX ? IN_PAX : IN_PLAIN;
+		return (0);
+	}
+	if (s->pax.sparse)
+		rc = begin_map(s, err);
+	else if (tar_parse_name(h, &s->pax, name))
+		rc = begin_plain(s, name, size, err);
+	else {
+		s->state = s->left > 0 ? IN_PLAIN : IN_HEADER;
+		rc = 0;
+	}
+	tar_pax_reset(&s->pax);
+	return (rc);
+}
+
 static int
 end_map(struct scan *s, struct err *err)
 {
@@ -154,12 +229,13 @@ end_map(struct scan *s, struct err *err)
 		return (-1);
 	if (s->map_read + s->ex->bytes != s->stored)
 		return (bad(err, "a map does not fit its member"));
-	memcpy(d.member, s->name, sizeof(d.member));
+	memcpy(d.member, s->name, strlen(s->name));
 	target_of(s->name, d.target);
 	if ((n = index_writer_disk(s->iw, &d, err)) == -1)
 		return (-1);
 	s->ndisks++;
 	s->source = (uint32_t)n;
+	s->partial = false;
 	s->left = s->ex->bytes + tar_padding(s->ex->bytes);
 	spool_cursor_init(&s->cursor, s->ex->spool);
 	s->now.length = 0;
@@ -210,6 +286,7 @@ static int
 take_meta(struct scan *s, const uint8_t *p, size_t n, size_t *used, struct err *err)
 {
 	size_t want;
+	int rc;
 
 	switch (s->state) {
 	case IN_HEADER:
@@ -217,17 +294,21 @@ take_meta(struct scan *s, const uint8_t *p, size_t n, size_t *used, struct err *
 		*used = n < want ? n : want;
 		if (buf_add(&s->header, p, *used, err) == -1)
 			return (-1);
-		return (s->header.len == TAR_BLOCK ? end_header(s, err) : 0);
+		/* What begins after the header begins there. */
+		s->tar_offset += *used;
+		rc = s->header.len == TAR_BLOCK ? end_header(s, err) : 0;
+		s->tar_offset -= *used;
+		return (rc);
 	case IN_PAX:
 		*used = n < s->left ? n : (size_t)s->left;
 		if (buf_add(&s->header, p, *used, err) == -1)
 			return (-1);
-		if ((s->left -= *used) == 0) {
-			parse_pax(s);
-			buf_reset(&s->header);
-			s->state = IN_HEADER;
-		}
-		return (0);
+		if ((s->left -= *used) > 0)
+			return (0);
+		s->state = IN_HEADER;
+		rc = tar_parse_pax(&s->pax, s->header.ptr, s->header.len, err);
+		buf_reset(&s->header);
+		return (rc);
 	case IN_MAP:
 		want = TAR_BLOCK - (size_t)(s->map_read % TAR_BLOCK);
 		*used = n < want ? n : want;
@@ -238,6 +319,14 @@ take_meta(struct scan *s, const uint8_t *p, size_t n, size_t *used, struct err *
 		if (s->map_read % TAR_BLOCK == 0 && map_is_complete(s) && end_map(s, err) == -1)
 			return (-1);
 		s->tar_offset -= *used;
+		return (0);
+	case IN_MEMBER:
+		*used = n < s->left ? n : (size_t)s->left;
+		want = *used < s->member_left ? *used : (size_t)s->member_left;
+		digest_stream_add(s->ds, p, want);
+		s->member_left -= want;
+		if ((s->left -= *used) == 0)
+			end_member(s);
 		return (0);
 	default:
 		*used = n < s->left ? n : (size_t)s->left;
@@ -282,6 +371,7 @@ take_frame(struct scan *s, const uint8_t *raw, size_t len, struct index_frame *f
 	struct spool_cursor cursor = s->cursor;
 	struct extent now = s->now;
 	size_t used = 0;
+	int rc = 0;
 
 	f->tar_offset = s->tar_offset;
 	f->raw = (uint32_t)len;
@@ -301,14 +391,11 @@ take_frame(struct scan *s, const uint8_t *raw, size_t len, struct index_frame *f
 		}
 	} else {
 		f->source = NO_SOURCE;
-		for (size_t at = 0; at < len; at += used, s->tar_offset += used) {
-			if (s->state == IN_DATA)
-				return (bad(err, "a frame holds headers and data"));
-			if (take_meta(s, raw + at, len - at, &used, err) == -1)
-				return (-1);
-		}
+		for (size_t at = 0; at < len && rc == 0; at += used, s->tar_offset += used)
+			rc = s->state == IN_DATA ? bad(err, "a frame holds headers and data") : take_meta(s, raw + at, len - at, &used, err);
 	}
-	return (index_writer_frame(s->iw, f, s->blocks, err));
+	/* What was understood of a meta frame counts: small members may be in it. */
+	return (index_writer_frame(s->iw, f, s->blocks, err) == -1 ? -1 : rc);
 }
 
 /* How much to take at once of an archive that is not compressed, where nothing marks the frames. */
@@ -320,6 +407,8 @@ plain_piece(const struct scan *s)
 	struct extent now = s->now;
 	struct err ignored = ERR_INIT;
 
+	if (s->state == IN_MEMBER || s->state == IN_PLAIN)
+		return (s->left < FRAME_RAW_MAX ? (size_t)s->left : FRAME_RAW_MAX);
 	if (s->state != IN_DATA)
 		return (TAR_BLOCK);
 	for (;;) {
@@ -365,7 +454,7 @@ note_lost(struct scan *s, struct err *err)
 {
 	int r;
 
-	if (s->state != IN_DATA || s->ex == NULL)
+	if (s->state != IN_DATA || s->ex == NULL || s->partial)
 		return (0);
 	do {
 		if (s->now.length > 0 && index_writer_lost(s->iw, s->source, s->now.offset, s->now.length, err) == -1)
@@ -418,11 +507,14 @@ scan_begin(struct scan *s, struct store_file *data, struct err *err)
 	memcpy(info.secret, s->secret, SECRET_LEN);
 	if ((s->blocks = calloc(FRAME_RAW_MAX / SECTOR + 2, sizeof(*s->blocks))) == NULL)
 		return (err_nomem(err));
+	tar_pax_reset(&s->pax);
+	if ((s->ds = digest_stream_new(err)) == NULL)
+		return (-1);
 	return ((s->iw = index_writer_new(&info, err)) == NULL || (s->fs = frame_stream_new(data, s->codec, 0, err)) == NULL ? -1 : 0);
 }
 
 struct index_reader *
-archive_scan(struct store_file *data, struct buf *why, struct err *err)
+archive_scan(struct store_file *data, const struct manifest *m, struct buf *notes, struct err *err)
 {
 	struct scan *s = calloc(1, sizeof(*s));
 	struct index_reader *ix = NULL;
@@ -432,11 +524,13 @@ archive_scan(struct store_file *data, struct buf *why, struct err *err)
 		err_nomem(err);
 		return (NULL);
 	}
+	s->manifest = m;
+	s->notes = notes;
 	if (scan_begin(s, data, err) == -1)
 		goto out;
-	if (walk(s, &ended) == -1 && buf_addf(why, err, "%s", ended.text) == -1)
+	if (walk(s, &ended) == -1 && buf_addf(notes, err, "%sit is good up to where it is damaged: %s", notes->len > 0 ? "; " : "", ended.text) == -1)
 		goto out;
-	if (s->ndisks == 0)
+	if (s->ndisks == 0 && s->nmembers == 0)
 		err_set(err, 0, "no disk could be found in it: %s", ended.text[0] != '\0' ? ended.text : "it holds no sparse member");
 	else if (note_lost(s, err) == 0)
 		ix = finish(s, err);
@@ -444,6 +538,8 @@ out:
 	frame_stream_free(s->fs);
 	index_writer_free(s->iw);
 	extents_free(s->ex);
+	digest_stream_free(s->ds);
+	buf_free(&s->pax.extents);
 	buf_free(&s->header);
 	free(s->blocks);
 	free(s);

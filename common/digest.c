@@ -55,6 +55,12 @@ digest_stream_begin(struct digest_stream *ds)
 }
 
 void
+digest_stream_begin_keyed(struct digest_stream *ds, const uint8_t secret[SECRET_LEN])
+{
+	XXH3_128bits_reset_withSecret(ds->state, secret, SECRET_LEN);
+}
+
+void
 digest_stream_add(struct digest_stream *ds, const void *p, size_t n)
 {
 	XXH3_128bits_update(ds->state, p, n);

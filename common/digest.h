@@ -27,6 +27,9 @@ void digest_plain(const void *p, size_t n, uint8_t out[DIGEST_LEN]);
 struct digest_stream;
 struct digest_stream *digest_stream_new(struct err *err);
 void digest_stream_begin(struct digest_stream *ds);
+
+/** digest_stream_begin_keyed(ds, secret): For what digest_block() gives; ${secret} must stay until the end. */
+void digest_stream_begin_keyed(struct digest_stream *ds, const uint8_t secret[SECRET_LEN]);
 void digest_stream_add(struct digest_stream *ds, const void *p, size_t n);
 void digest_stream_end(struct digest_stream *ds, uint8_t out[DIGEST_LEN]);
 void digest_stream_free(struct digest_stream *ds);

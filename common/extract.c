@@ -123,8 +123,16 @@ give_range(struct extract *x, const struct frame_reader *fr, const struct job *j
 		b = &fr->blocks[k->i];
 		if (b->offset + b->length <= at)
 			continue;
-		if (b->offset > at)
-			break;
+		if (b->offset > at) {
+			/* An index that was made up of pieces promises more than there is: only what lies between them is lost. */
+			upto = b->offset < end ? b->offset : end;
+			if ((run_p != NULL && give(x, run, run_p, at - run, err) == -1) ||
+			    damage(x, j->disk, at, upto - at, "no block of the archive holds this part", err) == -1)
+				return (-1);
+			run_p = NULL;
+			if ((at = upto) == end)
+				break;
+		}
 		upto = b->offset + b->length < end ? b->offset + b->length : end;
 		if (frame_reader_block_is_good(fr, k->i, k->at)) {
 			if (run_p == NULL) {

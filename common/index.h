@@ -132,6 +132,13 @@ int index_writer_frame(struct index_writer *iw, struct index_frame *frame, const
 /** index_writer_lost(iw, disk, offset, length, err): Note data of a disk, after all of its blocks, that no block holds.  Fails: -1. */
 int index_writer_lost(struct index_writer *iw, uint32_t disk, uint64_t offset, uint64_t length, struct err *err);
 
+/**
+ * index_writer_partial(iw, disk, size):
+ * Of a disk only some blocks are known: its view calls all of its ${size} bytes data of this archive, whether a block holds them or not.  To be called
+ * before its first frame, and again whenever it turns out to be larger.
+ */
+void index_writer_partial(struct index_writer *iw, uint32_t disk, uint64_t size);
+
 /** index_writer_length(iw): How long the index will be, bytes. */
 uint64_t index_writer_length(const struct index_writer *iw);
 

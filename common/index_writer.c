@@ -13,6 +13,7 @@ struct disk {
 	struct index_disk	 info;
 	struct spool		*view, *blocks;
 	struct index_view	 last;		/* not yet in the spool: the next may go on from it */
+	bool			 partial;	/* last is all there is */
 };
 
 struct index_writer {
@@ -130,12 +131,24 @@ push_view(struct disk *d, struct err *err)
 	return (spool_add(d->view, r, err));
 }
 
+void
+index_writer_partial(struct index_writer *iw, uint32_t disk, uint64_t size)
+{
+	struct disk *d = &iw->disks[disk];
+
+	d->partial = true;
+	d->info.size = size;
+	d->last = (struct index_view){ 0, size, disk, VIEW_DATA };
+}
+
 static int
 add_view(struct disk *d, const struct index_block *b, uint32_t source, struct err *err)
 {
 	bool zero = (b->flags & BLOCK_ZERO) != 0;
 	struct index_view v = { b->offset, b->length, zero ? NO_SOURCE : source, zero ? VIEW_ZERO : VIEW_DATA };
 
+	if (d->partial)
+		return (0);
 	if (d->last.length > 0 && d->last.offset + d->last.length == v.offset && d->last.kind == v.kind && d->last.source == v.source) {
 		d->last.length += v.length;
 		return (0);
