@@ -8,6 +8,8 @@ memory, spools the tar stream to a temporary file, and checks whatever can be ch
   oracle.py verify-archive FILE
   oracle.py disk REPO VM POINT DISK TARGET
   oracle.py disk-archive FILE DISK TARGET
+  oracle.py file REPO VM POINT NAME TARGET
+  oracle.py file-archive FILE NAME TARGET
   oracle.py index FILE|REPO/VM/POINT [--blocks]
 """
 import argparse
@@ -32,6 +34,7 @@ NONE32 = 2**32 - 1
 NONE64 = 2**64 - 1
 WINDOW = 65536
 FRAME_MAX = 4194304
+MEMBERS_MAX, MEMBER_MAX = 1000, 67108864
 TAIL_MAX = 512 + 1024 + 10240
 TAR_RECORD = 10240
 CODECS = ['none', 'bzip2', 'xz', 'zstd']
@@ -398,14 +401,21 @@ def load_views(ix, data):
 
 def load_small(ix, data):
     ix.small = []
-    for n, (name, tar_at, length, dig, frame, _) in enumerate(rows(ix, data, 6) or []):
+    records, end = rows(ix, data, 6) or [], 0
+    need(len(records) <= MEMBERS_MAX, 'small members:', len(records))
+    limit = min([f.tar_at for f in ix.frames if f.source != NONE32] + [d.header_at for d in ix.disks] + [ix.trailer.tar_at])
+    for n, (name, tar_at, length, dig, frame, _) in enumerate(records):
         m = Small(load_name(name, f'small member {n}:'), tar_at, length, dig, frame)
         what = f'small member {m.name}:'
         need(m.name != 'index.bin' and all(m.name != o.name for o in ix.small), what, 'name of another member')
         need(all(m.name != d.member for d in ix.disks), what, 'name of a disk')
+        need(length <= MEMBER_MAX, what, 'length', length)
+        need(tar_at % 512 == 0 and tar_at >= end + 512, what, 'overlaps the one before')
+        end = round_up(tar_at + length, 512)
+        need(end <= limit, what, 'is not before the disks')
         need(frame < len(ix.frames) and ix.frames[frame].source == NONE32, what, 'frame', frame)
-        f = ix.frames[frame]
-        need(f.tar_at <= tar_at and tar_at + length <= f.tar_at + f.raw, what, 'is not in its frame')
+        f, first = ix.frames[frame], tar_at - (length == 0)
+        need(f.tar_at <= first < f.tar_at + f.raw, what, 'does not begin in its frame')
         ix.small.append(m)
 
 
@@ -457,6 +467,18 @@ class Archive:
         need(digest(raw, self.ix.secret) == b.digest, what, 'digest of the block')
         need((b.flags & 1) == (not any(raw)), what, 'zero flag')
         return raw
+
+    def small(self, name):
+        """The bytes of a small member, with its digest checked."""
+        found = [m for m in self.ix.small if m.name == name]
+        need(found, f'{self.path}: no small member {name}')
+        m, data, number = found[0], b'', found[0].frame
+        while len(data) < m.length:
+            skip = m.tar_at + len(data) - self.ix.frames[number].tar_at
+            data += self.frame(number)[skip:skip + m.length - len(data)]
+            number += 1
+        need(digest(data, self.ix.secret) == m.digest, f'{self.path}: {name}: digest of a small member')
+        return data
 
     def read(self, source, offset, length):
         for n, begin, end in cover(self.ix, source, offset, length):
@@ -715,6 +737,8 @@ class Verifier:
             need(n not in self.pieces or d.data_at == NONE64, d.member, 'is in pieces')
 
     def small(self, m, want):
+        need(set(m.pax) <= {'path'} and ('path' in m.pax) == (len(m.name.encode()) > 100), m.name, 'pax records', m.pax)
+        need(m.mode == 0o600, m.name, 'mode', oct(m.mode))
         need((m.name, m.data_at, m.size) == (want.name, want.tar_at, want.length), m.name, 'differs from the index')
         data = self.spool.read(m.data_at, m.size)
         need(digest(data, self.ix.secret) == want.digest, m.name, 'digest of a small member')
@@ -795,6 +819,8 @@ class Verifier:
         extents = [tuple(map(int, pair.split('+'))) for pair in text.split(',')]
         need(merged(extents) == merged([(b.offset, b.length) for b in blocks]), m.name, 'OPENVIRT.extents', text)
         source = self.ix.sources[f.source]
+        foreign = None if source.archive == self.ix.archive else f'{id_text(source.archive)}/{source.disk}'
+        need(m.pax.get('OPENVIRT.source') == foreign, m.name, 'OPENVIRT.source', m.pax.get('OPENVIRT.source'))
         if source.archive == self.ix.archive:
             need(source.disk == disk, m.name, 'holds another disk')
             need(not any(b.flags & 1 for b in blocks), m.name, 'zero block in a delta')
@@ -967,6 +993,11 @@ def write_image(target, size, stretches):
                 f.write(data)
 
 
+def write_file(target, data):
+    with open(target, 'wb') as f:
+        f.write(data)
+
+
 # ---- verification of a point ----
 
 def parse_time(text):
@@ -1011,6 +1042,7 @@ def check_manifest(point, ix, total):
     for key, value in want.items():
         need(a.get(key) == value, what, 'archive:', key, a.get(key), 'not', value)
     need(m.get('stored') == size, what, 'stored', m.get('stored'))
+    need(m.get('members', []) == [{'name': s.name, 'size': s.length} for s in ix.small], what, 'members')
     need(len(m['disks']) == len(ix.disks), what, 'number of disks')
     for n, d in enumerate(m['disks']):
         check_manifest_disk(what, d, ix, n)
@@ -1087,7 +1119,8 @@ def arguments(argv):
     p = argparse.ArgumentParser(description='An independent reader of Openvirt Backup repositories.')
     sub = p.add_subparsers(dest='command', required=True)
     for command, names in {'verify': 'repo vm point', 'verify-archive': 'file', 'index': 'file',
-                           'disk': 'repo vm point disk target', 'disk-archive': 'file disk target'}.items():
+                           'disk': 'repo vm point disk target', 'disk-archive': 'file disk target',
+                           'file': 'repo vm point name target', 'file-archive': 'file name target'}.items():
         s = sub.add_parser(command)
         for n in names.split():
             s.add_argument(n)
@@ -1105,6 +1138,9 @@ def run(a):
         print(json.dumps(dump_index(a.file, a.blocks), indent=1))
     elif a.command == 'disk':
         write_image(a.target, *read_repo_disk(a.repo, a.vm, a.point, a.disk))
+    elif a.command in ('file', 'file-archive'):
+        archive = Repository(a.repo).point(a.vm, a.point).archive() if a.command == 'file' else open_archive(a.file)[0]
+        write_file(a.target, archive.small(a.name))
     else:
         write_image(a.target, *read_archive_disk(a.file, a.disk))
 

@@ -11,6 +11,7 @@
 #include "archive_reader.h"
 #include "extract.h"
 #include "io.h"
+#include "member_reader.h"
 #include "reseal.h"
 #include "tar.h"
 
@@ -61,6 +62,24 @@ check_disk(struct archive_set *set, uint32_t disk)
 	assert(s.given + s.lost == bytes);
 }
 
+/* What is read of it has its digest, and what is not has a reason with the member's name. */
+static void
+check_member(struct archive_reader *ar, uint32_t n)
+{
+	uint8_t digest[DIGEST_LEN];
+	struct err err = ERR_INIT;
+	struct buf out = BUF_INIT;
+	struct index_member m;
+
+	assert(index_member(ar->ix, n, &m, &err) == 0 && m.length <= INDEX_MEMBER_MAX);
+	if (member_read(ar, n, &out, &err) == 0) {
+		digest_block(index_info(ar->ix)->secret, out.ptr, out.len, digest);
+		assert(out.len == m.length && memcmp(digest, m.digest, DIGEST_LEN) == 0);
+	} else
+		assert(out.len == 0 && strstr(err.text, m.name) != NULL);
+	buf_free(&out);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -81,6 +100,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return (0);
 	}
 	assert(extract_check(ar, &ops, &s, &err) == 0);
+	for (uint32_t i = 0; i < index_members(ar->ix) && i < 4; i++)
+		check_member(ar, i);
 	assert((set = archive_set_new(NULL, ar, "", &err)) != NULL);
 	for (uint32_t i = 0; i < index_disks(ar->ix) && i < 4; i++)
 		check_disk(set, i);

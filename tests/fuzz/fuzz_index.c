@@ -50,6 +50,29 @@ check_frames(const struct index_reader *ix)
 	assert(index_frames(ix, n, 1, &f, &err) == -1);
 }
 
+static void
+check_members(const struct index_reader *ix)
+{
+	uint32_t n = index_members(ix);
+	struct err err = ERR_INIT;
+	struct index_frame f;
+	struct index_member m;
+	uint64_t end = 0;
+
+	assert(n <= INDEX_MEMBERS_MAX);
+	for (uint32_t i = 0; i < n; i++) {
+		assert(index_member(ix, i, &m, &err) == 0 && m.length <= INDEX_MEMBER_MAX && m.tar_offset >= end);
+		assert(index_member_find(ix, m.name) == i && strchr(m.name, '/') == NULL && strcmp(m.name, INDEX_MEMBER) != 0);
+		end = m.tar_offset + m.length;
+		/* The frames from the named one on have all of it, and are meta frames. */
+		for (uint64_t at = m.frame; at == m.frame || f.tar_offset + f.raw < end; at++) {
+			assert(index_frames(ix, at, 1, &f, &err) == 0 && f.source == NO_SOURCE);
+			assert(at > m.frame || m.length == 0 || (f.tar_offset <= m.tar_offset && m.tar_offset < f.tar_offset + f.raw));
+		}
+	}
+	assert(index_member(ix, n, &m, &err) == -1);
+}
+
 /* The number of the first block that ends after ${offset}, by looking at all. */
 static uint64_t
 naive_find(const struct index_block *b, uint64_t n, uint64_t offset)
@@ -128,6 +151,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_views(ix, i);
 	}
 	check_frames(ix);
+	check_members(ix);
 	check_sources(ix);
 	index_close(ix);
 	return (0);

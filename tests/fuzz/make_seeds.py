@@ -53,6 +53,19 @@ def usual():
     }
 
 
+def member(name=b'domain.xml', at=512, length=40, frame=0):
+    return struct.pack('<256sQQ16sQ24x', name, at, length, OTHER, frame)
+
+
+def with_members(*members, head=2048, meta=2, at=None):
+    """The usual index after so many bytes of small members, which go on in more meta frames of the same length each."""
+    s, shift = usual(), head * meta
+    late = [(a + 90 * meta, t + shift, *rest) for a, t, *rest in (struct.unpack('<QQQIIII', f) for f in s[4, 0])]
+    s[4, 0] = [frame(90 * n, head * n, 0, 90, head, 0, NONE32) for n in range(meta)] + [frame(*f) for f in late]
+    s[1, 0][0] = disk(data=1024 + shift, at=shift if at is None else at)
+    return seal({**s, (6, 0): list(members)})
+
+
 def seal(sections, version=1, codec=1, window=W, most=13 * W, length=None, fix=lambda rows: None, count=None, spoil=None):
     """The bytes of an index.  `fix` may change the rows of the section table, `spoil` the bytes once they are sealed."""
     start = 512 + 64 * len(sections)
@@ -106,7 +119,9 @@ def indexes():
     yield 'good-empty', seal({(1, 0): [], (2, 0): [], (4, 0): []})
     yield 'good-optional-section', seal({**u(), (0x8000, 7): [b'whatever']})
     yield 'good-replaces', seal({**u(), (7, 0): [OTHER]})
-    yield 'good-members', seal({**u(), (6, 0): [struct.pack('<256sQQ16sQ24x', b'domain.xml', 512, 40, OTHER, 0)]})
+    yield 'good-members', with_members(member(), member(b'nvram', 1536, 1400), member(b'empty', 3584, 0, 1), member(b'also', 4096, 0, 1))
+    yield 'good-no-members', with_members()
+    yield 'good-most-members', with_members(*[member(b'%d' % n, 512 + 512 * n, 0) for n in range(1000)], head=600000)
     yield 'good-other-archive', seal({**u(), (2, 0): [source(), source(OTHER, 5)], (3, 1): [view(0, 512, 1)]})
     yield 'good-two-sources', seal({**u(), (2, 0): [source(), source(number=1), source(OTHER)], (5, 2): [block(0, 512)], (7, 0): [OTHER],
                                     (4, 0): frames + [frame(240, 2560 + 2 * W, 0, 60, 512, 1, 2)]})
@@ -170,6 +185,20 @@ def indexes():
                     ('flags', [block(0, W), block(W, W, 2), block(4 * W, 1024)]), ('far', [block(0, W), block(W, W), block(2 ** 64 - 512, 512)]),
                     ('outside', [block(0, W), block(W, W), block(5 * W, 1024)]), ('odd', [block(0, W), block(W, 1000), block(4 * W, 1024)])):
         yield 'bad-block-' + name, changed((5, 0), b)
+    for name, m in (('name-open', [member(b'x' * 256)]), ('name-empty', [member(b'')]), ('name-slash', [member(b'../x')]), ('name-dot', [member(b'..')]),
+                    ('name-utf8', [member(b'\xff')]), ('name-control', [member(b'a\x1b')]), ('name-index', [member(b'index.bin')]),
+                    ('name-disk', [member(b'vdb.img')]), ('name-twice', [member(), member(at=1536)]),
+                    ('order', [member(b'a', 1536), member(b'b', 512)]), ('overlap', [member(length=513), member(b'b', 1536)]),
+                    ('no-header', [member(at=0)]), ('header-overlap', [member(length=512), member(b'b', 1024)]), ('unaligned', [member(at=513)]),
+                    ('frame', [member(frame=1)]), ('frame-before', [member(at=2048)]), ('frame-empty', [member(at=2048, length=0, frame=1)]),
+                    ('frame-data', [member(frame=3)]), ('frame-none', [member(frame=6)]), ('frame-huge', [member(frame=2 ** 64 - 1)]),
+                    ('long', [member(length=3585)]), ('padding', [member(at=4096, length=1, frame=1)]), ('far', [member(at=2 ** 64 - 512, length=512)]),
+                    ('length-huge', [member(length=2 ** 64 - 512)]), ('behind', [member(at=4608, frame=2)])):
+        yield 'bad-member-' + name, with_members(*m)
+    yield 'bad-member-limit', with_members(member(length=67108865), head=4194304, meta=17)
+    yield 'bad-member-disk', with_members(member(length=600), at=1024)
+    yield 'bad-member-data', with_members(member(at=4608 + 1024, length=1, frame=3), at=NONE64)
+    yield 'bad-member-many', with_members(*[member(b'%d' % n, 512 + 512 * n, 0) for n in range(1001)], head=600000)
 
 
 # ---- archives ----
@@ -188,7 +217,7 @@ def small_disks():
 def archives():
     for codec, name in enumerate(make_sample.NAMES):
         disks = small_disks()
-        a = make_archive('seed ' + name, codec, TIME0, disks, [('domain.xml', b'<domain/>\n')] if codec else ())
+        a = make_archive('seed ' + name, codec, TIME0, disks, [('domain.xml', b'<domain/>\n'), ('empty', b'')])
         a.finish()
         yield 'full-' + name, a, disks, 'full'
         disks[0].write(512, content('seed d', 512))
@@ -219,9 +248,10 @@ def manifests():
     for key, value in (('id', '0123'), ('id', '012'), ('id', ''), ('id', '-' * 36), ('id', '+1' * 16), ('sha256', 'x' * 64), ('level', 2 ** 62),
                        ('file', '../disks.tar'), ('size', -1), ('raw', 1.5), ('codec', None)):
         yield 'bad-%s-%s' % (key, str(value)[:4].replace('/', '_').replace('.', '_')), {**good, 'archive': {**good['archive'], key: value}}
-    for key, value in (('format', 2), ('time', '2026-02-31T00:00:00Z'), ('finished', 'now'), ('notes', [1]), ('disks', [[]]), ('disks', {}),
+    for key, value in (('members', [{'name': 'domain.xml', 'size': 600}, {'name': 'empty', 'size': 0}]), ('members', []), ('members', {}),
+                       ('members', [1]), ('members', None), ('format', 2), ('time', '2026-02-31T00:00:00Z'), ('finished', 'now'), ('notes', [1]), ('disks', [[]]), ('disks', {}),
                        ('references', 'x'), ('stored', 2 ** 63 - 1), ('vm', 5), ('vm', '\u202e../../x\x1b[2J')):
-        yield 'odd-%s-%s' % (key, type(value).__name__), {**good, key: value}
+        yield 'odd-%s-%s' % (key, type(value).__name__) + ('%d' % len(value) if key == 'members' and value else ''), {**good, key: value}
 
 
 TARNAMES = [b'web01', b'.hidden', b'..', b'a/b', b'x.partial', b'x.old', b'%41', '\u00e4'.encode() * 120, b'x' * 255, b'a b', b'\xff\xfe', b'web01@latest',
@@ -231,7 +261,7 @@ TARNAMES = [b'web01', b'.hidden', b'..', b'a/b', b'x.partial', b'x.old', b'%41',
 
 
 KEPT = ['bad-' + name for name in ('section-overlap', 'section-count-huge', 'no-blocks', 'disk-name-open', 'view-far', 'frame-blocks-huge',
-                                   'frame-first-block', 'block-window')]
+                                   'frame-first-block', 'block-window', 'member-overlap', 'member-length-huge', 'member-frame-data')]
 
 
 def put(folder, name, data):
@@ -242,7 +272,7 @@ def put(folder, name, data):
 
 def main(corpus):
     for name, data in indexes():
-        if name.startswith('good-') or name in KEPT:
+        if (name.startswith('good-') and len(data) < 65536) or name in KEPT:
             put(os.path.join(corpus, 'index'), name, data)
     for name, a, _, _ in archives():
         put(os.path.join(corpus, 'archive'), name, bytes(a.out))

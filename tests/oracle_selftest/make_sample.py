@@ -10,6 +10,8 @@ writes DIR/repo and, for each listed point, DIR/expected/<vm>@<point>/<disk>.img
   odd%20name%2Eold
              names at their limits, a disk of no data, a disk of size 0, no small members
   pruned     an increment whose full point is pruned, but whose archive stays; and what a dead writer left
+  members-none, members-bzip2, members-xz, members-zstd
+             small members of all lengths, one of which spans frames, at the head of a full point and of an increment
   replaced   the first two points are gone; the third holds their blocks, the fourth refers to them
 """
 import bz2
@@ -161,18 +163,23 @@ class Archive:
         self.raw += len(raw)
 
     def flush(self):
-        if self.meta:
-            raw, self.meta = self.meta, bytearray()
-            self.frame(raw)
+        raw, self.meta = self.meta, bytearray()
+        for at in range(0, len(raw), self.most):
+            self.frame(raw[at:at + self.most])
 
     def tell(self):
         return self.raw + len(self.meta)
 
     def add_small(self, name, data):
-        self.flush()
-        self.meta += header(name.encode(), len(data)) + data + bytes(-len(data) % 512)
-        self.small.append((name.encode(), self.tell() - up(len(data), 512), len(data), digest(data, self.secret),
-                           len(self.frames)))
+        short = name.encode()
+        if len(short) > 100:
+            self.meta += pax({'path': name})
+            short = short[:80].decode(errors='ignore').encode()
+        self.meta += header(short, len(data)) + data + bytes(-len(data) % 512)
+        self.small.append((name.encode(), self.tell() - up(len(data), 512), len(data), digest(data, self.secret)))
+
+    def frame_at(self, at):
+        return next(n for n, f in enumerate(self.frames) if f[1] <= at < f[1] + f[4])
 
     def source(self, key):
         if key not in self.sources:
@@ -220,6 +227,8 @@ class Archive:
             at[1] += 1
             name = f'{disk.member}.delta/{at[1]:06}'
             records = {'OPENVIRT.extents': ','.join(f'{o}+{n}' for o, n in merge(blocks))}
+            if key[0] != self.id:
+                records['OPENVIRT.source'] = f'{uuid.UUID(bytes=key[0])}/{key[1]}'
             if len(name.encode()) > 100:
                 records['path'] = name
             self.meta += pax(records) + header(name.encode()[:100], total)
@@ -253,7 +262,8 @@ class Archive:
         for n, blocks in sorted(self.blocks.items()):
             yield 5, n, [struct.pack('<QII16s', *b) for b in blocks]
         if self.small:
-            yield 6, 0, [struct.pack('<256sQQ16sQ24x', name(s[0]), *s[1:]) for s in self.small]
+            yield 6, 0, [struct.pack('<256sQQ16sQ24x', name(s[0]), *s[1:4], self.frame_at(s[1] - (not s[2])))
+                         for s in self.small]
         if self.replaced:
             yield 7, 0, self.replaced
 
@@ -358,6 +368,7 @@ def manifest(vm, a, disks, index, kind):
     return {'format': 1, 'vm': vm, 'time': stamp(a.time), 'finished': stamp(a.time + 60), 'kind': kind,
             'consistency': 'offline', 'capture': 'image', 'job': 'sample', 'host': 'host.example',
             'program': 'make_sample.py', 'notes': ['made for tests'], 'disks': rows,
+            'members': [{'name': s[0].decode(), 'size': s[2]} for s in a.small],
             'archive': {'id': str(uuid.UUID(bytes=a.id)), 'file': FILES[a.codec], 'codec': NAMES[a.codec],
                         'level': a.level, 'size': len(out), 'sha256': hashlib.sha256(out).hexdigest(), 'raw': a.raw},
             'stored': len(out), 'references': [str(uuid.UUID(bytes=r)) for r in refs]}
@@ -428,6 +439,27 @@ def codec_vm(top, codec):
     publish(top, vm, a, disks, 'incremental', suffix='-2')
 
 
+MEMBERS = [('empty', b''), ('one', b'1'), ('domain.xml', content('domain', 600)), ('nvram.fd', content('nvram', 5 * 1048576)),
+           ('ä' * 110 + '.xml', b'<long/>'), ('also empty', b''), ('even', content('even', 1024))]
+
+
+def members_vm(top, codec):
+    """Returns the archives; the images are in expected/."""
+    vm = 'members-' + NAMES[codec]
+    disks = [Disk('vda', 4 * W + 700), Disk('vdb', 2 * W)]
+    disks[0].write(0, content(vm, 2 * W))
+    disks[0].write(4 * W, content(vm + ' end', 700))
+    disks[1].write(512, content(vm + ' b', W))
+    full = make_archive(vm + '/1', codec, TIME0, disks, MEMBERS)
+    publish(top, vm, full, disks, 'full')
+    disks[0].write(W - 512, content(vm + ' 2', 4096))
+    disks[0].write(3 * W, content(vm + ' 3', 512))
+    disks[1].write(W, content(vm + ' 4', 2048))
+    delta = make_archive(vm + '/2', codec, TIME0 + 3600, disks, MEMBERS[:3])
+    publish(top, vm, delta, disks, 'incremental')
+    return full, delta
+
+
 def odd_vm(top):
     vm = 'odd name.old'
     disks = [Disk('empty', 1048576), Disk('nothing', 0), Disk('tiny', 1), Disk('ä disk', 3 * W)]
@@ -478,14 +510,19 @@ def replaced_vm(top):
     publish(top, vm, make_archive(vm + '/4', 1, TIME0 + 3600 * 4, disks, SMALL), disks, 'incremental')
 
 
-def make(top):
+def make_repository(top):
     repo = os.path.join(top, 'repo')
     os.makedirs(os.path.join(repo, '.locks'), exist_ok=True)
     info = {'format': 1, 'id': str(uuid.UUID(bytes=noise('repository', 16))), 'created': stamp(TIME0),
             'program': 'make_sample.py'}
     put(os.path.join(repo, 'repository.json'), json_bytes(info))
+
+
+def make(top):
+    make_repository(top)
     for codec in range(4):
         codec_vm(top, codec)
+        members_vm(top, codec)
     odd_vm(top)
     pruned_vm(top)
     replaced_vm(top)
