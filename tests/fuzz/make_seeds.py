@@ -1,7 +1,7 @@
 #!/usr/bin/python3 -B
 """Make the seeds of the fuzz targets that read the format, written from common/FORMAT.md alone and always the same.
 
-    make_seeds.py CORPUS        writes CORPUS/index, CORPUS/archive, CORPUS/manifest and CORPUS/tarname
+    make_seeds.py CORPUS        writes CORPUS/index, CORPUS/archive, CORPUS/scan, CORPUS/manifest and CORPUS/tarname
 
 Each index whose name begins with bad- breaks one rule of FORMAT.md, is sealed with digests that match (unless they are the point),
 and must be refused; each good- one must be accepted.  The corpus has few of the bad ones; tests/scenario/damage.t tries them all.
@@ -276,6 +276,8 @@ def main(corpus):
             put(os.path.join(corpus, 'index'), name, data)
     for name, a, _, _ in archives():
         put(os.path.join(corpus, 'archive'), name, bytes(a.out))
+        # Without its end, the headers are all there is.
+        put(os.path.join(corpus, 'scan'), name, bytes(a.out[:sum(f[3] for f in a.frames)]))
     for name, m in manifests():
         put(os.path.join(corpus, 'manifest'), name, json.dumps(m).encode())
     for n, name in enumerate(TARNAMES):

@@ -116,6 +116,20 @@ def test_restore(top, repo):
     ok(r.returncode == 1, 'disk-archive refuses a disk that is not all there')
 
 
+def test_files(top, repo):
+    target = os.path.join(top, 'file')
+    for point in sorted(glob.glob(repo + '/members-*/*')):
+        vm, name = point.split('/')[-2:]
+        wrong = []
+        for member in json.loads(read(point + '/manifest.json'))['members']:
+            for args in (('file', repo, vm, name), ('file-archive', archive_of(point))):
+                r = command(*args, member['name'], target)
+                if r.returncode != 0 or read(target) != dict(make_sample.MEMBERS)[member['name']]:
+                    wrong.append(f'{args[0]} {member["name"]}: {r.stderr}')
+        ok(not wrong, f'files of {vm} {name}', '\n'.join(wrong))
+    ok(command('file-archive', archive_of(point), 'no such file', target).returncode == 1, 'a file that is not there')
+
+
 def test_stock_tools(top, repo, points):
     """A full archive needs no more than tar."""
     for point in points:
@@ -315,6 +329,13 @@ def bad_records(d):
     yield 'block flags', in_section(d, 5, 0, 0, 12, '<I', 2)
     yield 'small member in no frame', in_section(d, 6, 0, 0, 288, '<Q', 1 << 20)
     yield 'small member outside its frame', in_section(d, 6, 0, 0, 264, '<Q', 1 << 40)
+    yield 'small member that overlaps', in_section(d, 6, 0, 1, 256, '<Q', 512)
+    yield 'small member that is not aligned', in_section(d, 6, 0, 0, 256, '<Q', lambda n: n + 1)
+    yield 'small member of another frame', in_section(d, 6, 0, 0, 288, '<Q', 1)
+    yield 'small member that is too long', in_section(d, 6, 0, -1, 264, '<Q', 67108865)
+    yield 'small member that goes on in a disk', in_section(d, 6, 0, -1, 264, '<Q', lambda n: n + 512)
+    yield 'small member with the name of a disk', in_section(d, 6, 0, 0, 0, '8s', b'vda.img\0')
+    yield 'small member with the name of another', in_section(d, 6, 0, 1, 0, '11s', b'domain.xml\0')
     yield 'small member with /', in_section(d, 6, 0, 0, 0, 'B', 47)
 
 
@@ -336,6 +357,21 @@ def test_sealed(repo):
 
 
 # ---- archives by a writer that breaks one rule ----
+
+class WrongLongName(make_sample.Archive):
+    def add_small(self, name, data):
+        self.meta += make_sample.pax({'path': name})
+        super().add_small(name, data)
+
+
+class WrongMode(make_sample.Archive):
+    def add_small(self, name, data):
+        super().add_small(name, data)
+        at = self.meta.index(b'0000600')
+        self.meta[at:at + 7] = b'0000644'
+        sum_at = at - 100 + 148
+        self.meta[sum_at:sum_at + 6] = b'%06o' % (int(self.meta[sum_at:sum_at + 6], 8) + 8)
+
 
 class WrongMap(make_sample.Archive):
     def add_sparse(self, disk, extents):
@@ -400,6 +436,8 @@ def test_wrong(top):
                         ('digest of a small member', small), ('entries of the map', entries),
                         ('offset of the data', data_at), ('view hides a block', view), ('more padding', pad)):
         fails('archive: ' + what, oracle.verify_archive, wrong_archive(top, spoil))
+    fails('archive: small member with a pax header that it does not need', oracle.verify_archive, wrong_archive(top, nothing, WrongLongName))
+    fails('archive: small member of another mode', oracle.verify_archive, wrong_archive(top, nothing, WrongMode))
     fails('archive: map whose entries touch', oracle.verify_archive, wrong_archive(top, nothing, WrongMap))
 
 
@@ -416,6 +454,7 @@ def main():
         points = sorted(p for p in glob.glob(repo + '/*/*') if oracle.POINT_NAME.fullmatch(os.path.basename(p)))
         test_points(top, repo, points)
         test_restore(top, repo)
+        test_files(top, repo)
         test_stock_tools(top, repo, points)
         few = [p for p in points if '/codec-zstd/' in p or '/pruned/' in p or '/odd' in p or '/replaced/' in p]
         test_flips(repo, few)

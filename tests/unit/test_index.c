@@ -18,6 +18,7 @@
 #include "le.h"
 
 #define DISKS	4
+#define MEMBERS	9
 
 static uint32_t seed = 1;
 
@@ -37,6 +38,8 @@ struct model {
 	size_t			 nblocks[DISKS];
 	struct index_frame	*frames;
 	size_t			 nframes;
+	uint32_t		 nmembers;
+	struct index_member	 members[MEMBERS];
 	struct index_place	 place;
 	struct buf		 bytes;		/* the index */
 	size_t			 last_piece;
@@ -97,6 +100,42 @@ make_blocks(struct model *m, uint32_t disk, uint64_t size, size_t max)
 	m->nblocks[disk] = n;
 }
 
+static uint64_t
+frames_end(const struct model *m)
+{
+	return (m->nframes == 0 ? 0 : m->frames[m->nframes - 1].tar_offset + m->frames[m->nframes - 1].raw);
+}
+
+/* Small members, and then frames that hold them all. */
+static void
+make_members(struct model *m, struct index_writer *iw)
+{
+	uint64_t at = 0;
+	struct err err = ERR_INIT;
+
+	m->nmembers = rnd(3) == 0 ? 0 : 1 + rnd(MEMBERS);
+	for (uint32_t i = 0; i < m->nmembers; i++) {
+		struct index_member *im = &m->members[i];
+
+		snprintf(im->name, sizeof(im->name), i == 5 ? "%0255d" : "small %d", (int)i);
+		im->tar_offset = at + (rnd(4) == 0 ? 3 * 512 : 512);
+		im->length = rnd(3) == 0 ? 0 : rnd(3) == 0 ? 512 * rnd(300) : rnd(100000);
+		at = im->tar_offset + (im->length + 511) / 512 * 512;
+		for (size_t j = 0; j < DIGEST_LEN; j++)
+			im->digest[j] = (uint8_t)rnd(256);
+		assert_int_equal(index_writer_member(iw, im, &err), 0);
+	}
+	while (frames_end(m) < at)
+		add_frame(m, iw, NO_SOURCE, NULL, 0);
+	for (uint32_t i = 0; i < m->nmembers; i++) {
+		struct index_member *im = &m->members[i];
+		uint64_t first = im->length > 0 ? im->tar_offset : im->tar_offset - 1;
+
+		while (m->frames[im->frame].tar_offset + m->frames[im->frame].raw <= first)
+			im->frame++;
+	}
+}
+
 static void
 model_write(struct model *m, size_t max_blocks)
 {
@@ -114,6 +153,7 @@ model_write(struct model *m, size_t max_blocks)
 	for (size_t i = 0; i < SECRET_LEN; i++)
 		m->info.secret[i] = (uint8_t)rnd(256);
 	assert_non_null(iw = index_writer_new(&m->info, &err));
+	make_members(m, iw);
 	m->ndisks = max_blocks == 0 ? 0 : 1 + rnd(DISKS);
 	for (uint32_t d = 0; d < m->ndisks; d++) {
 		struct index_disk *disk = &m->disks[d];
@@ -123,7 +163,7 @@ model_write(struct model *m, size_t max_blocks)
 		snprintf(disk->member, sizeof(disk->member), d == 2 ? "%0251d.img" : "member %d.img", (int)d);
 		disk->size = d == 1 ? 0 : 1 + (uint64_t)rnd(1 << 20) * rnd(4096);
 		disk->data_offset = rnd(2) ? NO_OFFSET : rnd(1000000);
-		disk->header_offset = rnd(2) ? NO_OFFSET : rnd(1000000);
+		disk->header_offset = rnd(2) ? NO_OFFSET : frames_end(m) + rnd(1000000);
 		disk->map_entries = rnd(1000);
 		make_blocks(m, d, disk->size, max_blocks);
 		assert_int_equal(index_writer_disk(iw, disk, &err), d);
@@ -287,6 +327,7 @@ check_model(const struct model *m, size_t step)
 {
 	struct err err = ERR_INIT;
 	struct index_reader *ix = reader_of(m->bytes.ptr, m->bytes.len, &err);
+	struct index_member im;
 	struct index_frame f;
 
 	assert_non_null(ix);
@@ -309,6 +350,16 @@ check_model(const struct model *m, size_t step)
 	assert_int_equal(index_sources(ix), m->ndisks);
 	for (uint32_t d = 0; d < m->ndisks; d++)
 		check_disk(m, ix, d, step);
+	assert_int_equal(index_members(ix), m->nmembers);
+	for (uint32_t i = 0; i < m->nmembers; i++) {
+		assert_int_equal(index_member(ix, i, &im, &err), 0);
+		assert_int_equal(index_member_find(ix, m->members[i].name), i);
+		assert_string_equal(im.name, m->members[i].name);
+		assert_memory_equal(im.digest, m->members[i].digest, DIGEST_LEN);
+		assert_true(im.tar_offset == m->members[i].tar_offset && im.length == m->members[i].length && im.frame == m->members[i].frame);
+	}
+	assert_int_equal(index_member(ix, m->nmembers, &im, &err), -1);
+	assert_int_equal(index_member_find(ix, "no such file"), UINT32_MAX);
 	assert_int_equal(index_disk_find(ix, "no such disk"), UINT32_MAX);
 	assert_false(index_replaces(ix, m->info.archive));
 	index_close(ix);

@@ -107,8 +107,9 @@ publish(struct point_writer *pw, const char *vm, struct err *err)
 	static const char id[] = "6e1a5f9e-5f36-4b5e-9c37-6a3f3b1f0a11";
 	static const char sha256[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 	struct manifest_disk d = { .target = "vda", .member = "vda.img", .source = "/vda.img", .format = "raw" };
+	struct manifest_member members[] = { { "domain.xml", 600 }, { "empty", 0 } };
 	struct manifest m = {
-		.vm = vm, .kind = "full", .consistency = "offline", .capture = "image", .job = "j", .host = "h", .program = "p", .time = T0,
+		.members = members, .nmembers = strcmp(vm, "web") == 0 ? 2 : 0, .vm = vm, .kind = "full", .consistency = "offline", .capture = "image", .job = "j", .host = "h", .program = "p", .time = T0,
 		.finished = T0, .disks = &d, .ndisks = 1, .archive = { .id = id, .file = "disks.tar", .codec = "none", .sha256 = sha256 },
 	};
 	struct buf sums = BUF_INIT;
@@ -379,7 +380,16 @@ pruned(void **state)
 	assert_int_equal(repo_find(repo, "web@latest", &p, &err), 0);
 	assert_int_equal(repo_manifest(repo, &p, &m, &err), 0);
 	assert_string_equal(m.vm, "web");
+	assert_int_equal(m.nmembers, 2);
+	assert_string_equal(m.members[0].name, "domain.xml");
+	assert_true(m.members[0].size == 600 && m.members[1].size == 0);
 	manifest_free(&m);
+	must_run("without files", T0);
+	assert_int_equal(repo_find(repo, "without files@latest", &p, &err), 0);
+	assert_int_equal(repo_manifest(repo, &p, &m, &err), 0);
+	assert_int_equal(m.nmembers, 0);
+	manifest_free(&m);
+	assert_int_equal(repo_find(repo, "web@latest", &p, &err), 0);
 	assert_int_equal(rename("web/" P0 "/manifest.json", "web/" P0 "/pruned.json"), 0);
 	assert_int_equal(repo_manifest(repo, &p, &m, &err), -1);
 	assert_int_equal(err.code, ESTALE);
