@@ -29,6 +29,8 @@ struct point_store {
 	char				 file[32];	/* the archive's name */
 	struct stored_disk		*disks;
 	size_t				 ndisks;
+	struct manifest_member		*members;
+	size_t				 nmembers;
 	char				*notes[NOTES_MAX];
 	size_t				 nnotes;
 	struct archive_written		 written;
@@ -104,7 +106,18 @@ tick(void *arg, uint64_t done, struct err *err)
 int
 point_store_member(struct point_store *ps, const char *name, const void *p, size_t n, struct err *err)
 {
-	return (archive_writer_member(ps->aw, name, p, n, err));
+	struct manifest_member *v;
+	const char *copy;
+
+	if (archive_writer_member(ps->aw, name, p, n, err) == -1)
+		return (-1);
+	if ((v = realloc(ps->members, (ps->nmembers + 1) * sizeof(*v))) == NULL)
+		return (err_nomem(err));
+	ps->members = v;
+	if ((copy = strdup(name)) == NULL)
+		return (err_nomem(err));
+	v[ps->nmembers++] = (struct manifest_member){ .name = copy, .size = n };
+	return (0);
 }
 
 static struct stored_disk *
@@ -177,7 +190,7 @@ publish(struct point_store *ps, const struct point_facts *facts, struct manifest
 		.vm = ps->vm, .kind = "full", .consistency = facts->consistency, .capture = facts->capture, .uuid = facts->uuid,
 		.freeze_ms = facts->freeze_ms, .job = ps->run->job->name, .host = host, .program = "openvirt-backup " OVB_VERSION,
 		.time = (time_t)ps->info.time, .finished = time(NULL), .notes = (const char **)ps->notes, .nnotes = ps->nnotes, .disks = disks,
-		.ndisks = ps->ndisks, .stored = ps->written.size,
+		.ndisks = ps->ndisks, .members = ps->members, .nmembers = ps->nmembers, .stored = ps->written.size,
 		.archive = { .id = id, .file = ps->file, .codec = ps->info.codec->name, .sha256 = ps->written.sha256, .level = ps->info.level,
 		    .size = ps->written.size, .raw = ps->written.raw },
 	};
@@ -232,6 +245,9 @@ point_store_end(struct point_store *ps)
 		free(ps->disks[i].format);
 	}
 	free(ps->disks);
+	for (size_t i = 0; i < ps->nmembers; i++)
+		free((char *)(uintptr_t)ps->members[i].name);
+	free(ps->members);
 	for (size_t i = 0; i < ps->nnotes; i++)
 		free(ps->notes[i]);
 	free(ps->vm);

@@ -253,8 +253,8 @@ manifest_decode(struct manifest *m, const char *text, size_t len, struct err *er
 	    doc_text(o, "consistency", &m->consistency, err) == -1 || doc_text(o, "capture", &m->capture, err) == -1 ||
 	    doc_text(o, "job", &m->job, err) == -1 || doc_text(o, "host", &m->host, err) == -1 ||
 	    doc_text(o, "program", &m->program, err) == -1 || decode_domain(o, m, err) == -1 ||
-	    decode_strings(o, "notes", &m->notes, &m->nnotes, err) == -1 || decode_disks(o, m, err) == -1 || decode_members(o, m, err) == -1 || decode_archive(o, &m->archive, err) == -1 ||
-	    doc_size(o, "stored", &m->stored, err) == -1 ||
+	    decode_strings(o, "notes", &m->notes, &m->nnotes, err) == -1 || decode_disks(o, m, err) == -1 || decode_members(o, m, err) == -1 ||
+	    decode_archive(o, &m->archive, err) == -1 || doc_size(o, "stored", &m->stored, err) == -1 ||
 	    decode_strings(o, "references", &m->references, &m->nreferences, err) == -1) {
 		err_wrap(err, "the manifest is damaged");
 		goto fail;
