@@ -39,9 +39,16 @@ human_duration(double s, char out[HUMAN_LEN])
 char *
 human_safe(char *text)
 {
-	for (unsigned char *p = (unsigned char *)text; *p != '\0'; p++)
-		if ((*p < 0x20 && *p != '\n') || *p == 0x7f || (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0))
-			*p = '?';
+	unsigned char *out = (unsigned char *)text;
+
+	for (const unsigned char *p = out; *p != '\0'; p++) {
+		if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) {	/* U+0080 to U+009F */
+			*out++ = '?';
+			p++;
+		} else
+			*out++ = (*p < 0x20 && *p != '\n') || *p == 0x7f ? '?' : *p;
+	}
+	*out = '\0';
 	return (text);
 }
 

@@ -13,7 +13,7 @@ const char *human_size(uint64_t bytes, char out[HUMAN_LEN]);
 /** human_duration(seconds, out): "0.4 s", "12 s", "3:05 min", "2:10:00 h". */
 const char *human_duration(double seconds, char out[HUMAN_LEN]);
 
-/** human_safe(text): Replace, in place, control characters, which could change what a terminal shows, by '?'.  Returns ${text}. */
+/** human_safe(text): Replace, in place, each control character, which could change what a terminal shows, by one '?'.  Returns ${text}. */
 char *human_safe(char *text);
 
 /**

@@ -38,6 +38,16 @@ test_durations(void **state)
 }
 
 static void
+test_safe(void **state)
+{
+	char text[] = "a\tb\n\x1b[2J\x7f \xc2\x85\xc2\x9b" "31m \xc2\xa0\xc3\xa4", empty[] = "";
+
+	(void)state;
+	assert_string_equal(human_safe(text), "a?b\n?[2J? ??31m \xc2\xa0\xc3\xa4");
+	assert_string_equal(human_safe(empty), "");
+}
+
+static void
 check_fit(const char *text, unsigned int columns, const char *want, unsigned int want_columns)
 {
 	char copy[64];
@@ -92,6 +102,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_durations),
+		cmocka_unit_test(test_safe),
 		cmocka_unit_test(test_fit),
 		cmocka_unit_test(test_bar_fits),
 	};
