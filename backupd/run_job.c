@@ -30,7 +30,7 @@ run_job_unsupported(const struct conf_job *job, struct err *err)
 static void
 event(json_t *o)
 {
-	if (o != NULL && json_dumpf(o, stdout, JSON_COMPACT) == 0)
+	if (o != NULL && json_dumpf(o, stdout, JSON_COMPACT | JSON_ENSURE_ASCII) == 0)
 		putchar('\n');
 	fflush(stdout);
 	json_decref(o);

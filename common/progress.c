@@ -102,7 +102,7 @@ show_json(const struct progress *p, uint64_t done)
 	json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:f}", "event", "progress", "name", p->label, "done", (json_int_t)done, "total",
 	    (json_int_t)p->total, "rate", (json_int_t)p->rate, "left", seconds_left(p, done));
 
-	if (o != NULL && json_dumpf(o, p->out, JSON_COMPACT) == 0)
+	if (o != NULL && json_dumpf(o, p->out, JSON_COMPACT | JSON_ENSURE_ASCII) == 0)
 		fputc('\n', p->out);
 	fflush(p->out);
 	json_decref(o);

@@ -39,7 +39,7 @@ damage_found(struct damage *d, const char *disk, uint64_t offset, uint64_t lengt
 		json_object_set_new(e, "offset", json_integer((json_int_t)offset));
 		json_object_set_new(e, "length", json_integer((json_int_t)length));
 	}
-	if (json_dumpf(e, stdout, JSON_COMPACT) == 0)
+	if (json_dumpf(e, stdout, JSON_COMPACT | JSON_ENSURE_ASCII) == 0)
 		putchar('\n');
 	json_decref(e);
 }

@@ -121,7 +121,7 @@ report(const struct restore *r)
 	if (o->json) {
 		e = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:f}", "event", "done", "disk", o->args[1], "target", o->args[2], "size",
 		    (json_int_t)r->size, "data", (json_int_t)r->bytes, "lost", (json_int_t)r->damage.bytes, "seconds", seconds);
-		if (json_dumpf(e, stdout, JSON_COMPACT) == 0)
+		if (json_dumpf(e, stdout, JSON_COMPACT | JSON_ENSURE_ASCII) == 0)
 			putchar('\n');
 		json_decref(e);
 	} else

@@ -30,7 +30,7 @@ list_points(const struct options *o, struct repo *repo, const struct points *ps)
 			report_point_line(&ps->v[i], &m, shown++ == 0);
 		manifest_free(&m);
 	}
-	if (o->json && json_dumpf(all, stdout, JSON_INDENT(2)) == 0)
+	if (o->json && json_dumpf(all, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) == 0)
 		putchar('\n');
 	else if (!o->json && shown == 0 && rc == EXIT_DONE)
 		fprintf(stderr, "no restore points in %s\n", repo->st->url);

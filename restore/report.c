@@ -81,7 +81,7 @@ report_point(const struct point *p, const struct manifest *m, bool json)
 	if (json) {
 		json_t *o = report_point_json(p, m);
 
-		if (json_dumpf(o, stdout, JSON_INDENT(2)) == 0)
+		if (json_dumpf(o, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) == 0)
 			putchar('\n');
 		json_decref(o);
 		return;
@@ -139,7 +139,7 @@ report_archive(const struct archive_reader *ar, bool json)
 	}
 	o = json_pack("{s:s, s:s, s:s, s:i, s:I, s:o, s:o}", "archive", id, "time", begun, "codec", in->codec->name, "level", in->level, "stored",
 	    (json_int_t)ar->data->size, "disks", disks, "members", archive_members(ar, json));
-	if (json && json_dumpf(o, stdout, JSON_INDENT(2)) == 0)
+	if (json && json_dumpf(o, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) == 0)
 		putchar('\n');
 	json_decref(o);
 }

@@ -196,7 +196,7 @@ report(const struct verify *v, const char *what)
 	if (v->o->json) {
 		e = json_pack("{s:s, s:s, s:I}", "event", v->damage.count == 0 ? "verified" : "failed", "point", what, "damages",
 		    (json_int_t)v->damage.count);
-		if (json_dumpf(e, stdout, JSON_COMPACT) == 0)
+		if (json_dumpf(e, stdout, JSON_COMPACT | JSON_ENSURE_ASCII) == 0)
 			putchar('\n');
 		json_decref(e);
 	} else if (v->damage.count == 0)
