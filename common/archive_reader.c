@@ -51,6 +51,11 @@ open_inner(struct archive_reader *ar, const char *why, const struct manifest *m,
 			return (why == NULL ? 0 : add_note(ar, why, "the index inside the archive is used", err));
 		index_close(ar->ix);
 	}
+	/* Room can be made: nobody should have to do without digests for the lack of it. */
+	if (inner.code == ENOSPC) {
+		*err = inner;
+		return (-1);
+	}
 	if (why != NULL && add_note(ar, why, "the index inside the archive is looked for", err) == -1)
 		return (-1);
 	if ((ar->ix = archive_scan(ar->data, m, &notes, err)) == NULL)

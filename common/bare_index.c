@@ -5,8 +5,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "frame_stream.h"
+#include "index_check.h"
 #include "io.h"
 #include "le.h"
 #include "tar.h"
@@ -114,37 +116,57 @@ next_frame(struct archive *a, void *arg, const void **p)
 	return (r == 0 ? 0 : (la_ssize_t)len);
 }
 
-/* The member's data to ${fd}; it must be ${length} bytes. */
+/*
+ * The member's data to ${fd}, which ${f} reads; it must be as long as the trailer says.  A small archive can claim, and unpack to, a very long
+ * index: its header and section table, which account for its length, are checked as soon as they are there.
+ */
 static int
-copy_member(struct archive *a, int fd, uint64_t length, struct err *err)
+copy_member(struct archive *a, int fd, struct store_file *f, const struct trailer *t, struct err *err)
 {
 	struct archive_entry *e;
 	uint64_t at = 0;
 	const void *p;
 	la_int64_t offset;
 	size_t n;
-	int r;
+	int r, head = 0;
 
 	if (archive_read_next_header(a, &e) != ARCHIVE_OK)
 		return (err_set(err, 0, "its member " INDEX_MEMBER " cannot be read: %s", archive_error_string(a)));
-	if (strcmp(archive_entry_pathname(e), INDEX_MEMBER) != 0 || (uint64_t)archive_entry_size(e) != length)
+	if (strcmp(archive_entry_pathname(e), INDEX_MEMBER) != 0 || (uint64_t)archive_entry_size(e) != t->length)
 		return (err_set(err, 0, "its trailer does not point at " INDEX_MEMBER));
 	while ((r = archive_read_data_block(a, &p, &n, &offset)) == ARCHIVE_OK) {
-		if ((uint64_t)offset != at || n > length - at)
+		if ((uint64_t)offset != at || n > t->length - at)
 			return (err_set(err, 0, "its member " INDEX_MEMBER " is damaged"));
 		if (io_pwrite(fd, p, n, at) == -1)
 			return (err_set(err, errno, "cannot write a temporary file (set TMPDIR to a folder with room)"));
 		at += n;
+		if (head == 0 && (head = index_check_head(f, at, t->digest, err)) == -1)
+			return (-1);
 	}
-	if (r != ARCHIVE_EOF || at != length)
+	if (r != ARCHIVE_EOF || at != t->length)
 		return (err_set(err, 0, "its member " INDEX_MEMBER " is damaged: %s", r != ARCHIVE_EOF ? archive_error_string(a) : "it is cut off"));
 	return (0);
+}
+
+/* A temporary file of the index's length, for which there is room: to write at *${fd}, and to read. */
+static struct store_file *
+make_room(uint64_t length, int *fd, struct err *err)
+{
+	if ((*fd = io_tempfile(err)) == -1)
+		return (NULL);
+	if (io_temp_room(*fd, length, "its index", err) == -1 ||
+	    (ftruncate(*fd, (off_t)length) == -1 && err_set(err, errno, "cannot make a temporary file longer") == -1)) {
+		io_close(fd);
+		return (NULL);
+	}
+	return (store_dir_wrap(*fd, INDEX_MEMBER, err));
 }
 
 struct store_file *
 bare_index(struct store_file *data, struct err *err)
 {
 	struct tar_input in = { .err = err };
+	struct store_file *f = NULL;
 	struct archive *a = NULL;
 	struct trailer t;
 	int fd = -1, rc = -1;
@@ -159,15 +181,15 @@ bare_index(struct store_file *data, struct err *err)
 		err_set(err, 0, "its index cannot be read: %s", archive_error_string(a));
 		goto out;
 	}
-	if ((fd = io_tempfile(err)) == -1)
+	if ((f = make_room(t.length, &fd, err)) == NULL)
 		goto out;
-	rc = copy_member(a, fd, t.length, err);
+	rc = copy_member(a, fd, f, &t, err);
 out:
 	archive_read_free(a);
 	frame_stream_free(in.fs);
 	if (rc == 0)
-		return (store_dir_wrap(fd, INDEX_MEMBER, err));
-	io_close(&fd);
+		return (f);
+	store_file_close(f);
 	return (NULL);
 }
 

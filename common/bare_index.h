@@ -8,7 +8,7 @@
 /**
  * bare_index(data, err):
  * Find the tail frame of the archive ${data}, and copy its member index.bin to a temporary file.  Returns that file to read, checked only for
- * its place, or NULL.
+ * its place and its head, or NULL; with ENOSPC when the folder for temporary files has no room for it.
  */
 struct store_file *bare_index(struct store_file *data, struct err *err);
 

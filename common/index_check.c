@@ -106,9 +106,9 @@ check_entry(struct index_reader *ix, const uint8_t *r, bool lists, uint64_t *end
 	struct index_section s = { .offset = le64_get(r + 8), .length = le64_get(r + 16), .count = le64_get(r + 24), .given = true }, *place;
 
 	memcpy(s.digest, r + 32, DIGEST_LEN);
-	if (s.offset % 8 != 0 || s.offset < *end || s.offset > ix->f->size - INDEX_TRAILER_LEN ||
+	if (s.offset % 8 != 0 || s.offset < *end || s.offset - *end >= 8 || s.offset > ix->f->size - INDEX_TRAILER_LEN ||
 	    s.length > ix->f->size - INDEX_TRAILER_LEN - s.offset)
-		return (bad(err, "a section overlaps another, or reaches beyond the index"));
+		return (bad(err, "a section overlaps another, leaves a gap, or reaches beyond the index"));
 	*end = s.offset + s.length;
 	if (type >= SECTION_OPTIONAL)
 		return (0);
@@ -133,7 +133,7 @@ read_table(struct index_reader *ix, const uint8_t *table, uint32_t n, bool lists
 	for (uint32_t i = 0; i < n; i++)
 		if (check_entry(ix, table + (size_t)i * INDEX_SECTION_LEN, lists, &end, err) == -1)
 			return (-1);
-	return (0);
+	return (ix->f->size - INDEX_TRAILER_LEN - end < 512 ? 0 : bad(err, "it is longer than its sections"));
 }
 
 static int
@@ -413,28 +413,73 @@ check_records(struct index_reader *ix, struct err *err)
 	return (ix->replaces.given ? walk(ix, &ix->replaces, REPLACES_RECORD, NULL, NULL, err) : 0);
 }
 
-int
-index_check(struct index_reader *ix, struct err *err)
+/* The header, and the length of the table after it. */
+static int
+read_header(struct index_reader *ix, size_t *table, struct err *err)
 {
-	uint8_t header[INDEX_HEADER_LEN], *head = NULL;
-	size_t table;
-	int rc = -1;
+	uint8_t header[INDEX_HEADER_LEN];
 
 	if (ix->f->size < INDEX_HEADER_LEN + INDEX_TRAILER_LEN || ix->f->size % 512 != 0)
 		return (bad(err, "it is cut off"));
 	if (store_file_read(ix->f, header, sizeof(header), 0, err) == -1 || check_header(ix, header, err) == -1)
 		return (-1);
-	table = (size_t)le32_get(header + 12) * INDEX_SECTION_LEN;
-	if (table > ix->f->size - INDEX_HEADER_LEN - INDEX_TRAILER_LEN)
+	*table = (size_t)le32_get(header + 12) * INDEX_SECTION_LEN;
+	if (*table > ix->f->size - INDEX_HEADER_LEN - INDEX_TRAILER_LEN)
 		return (bad(err, "its section table is cut off"));
-	if ((head = malloc(INDEX_HEADER_LEN + table)) == NULL)
-		return (err_nomem(err));
+	return (0);
+}
+
+/* Header and table; what the table says of lists is noted.  The caller frees it. */
+static uint8_t *
+read_head(struct index_reader *ix, size_t table, struct err *err)
+{
+	uint8_t *head = malloc(INDEX_HEADER_LEN + table);
+
+	if (head == NULL) {
+		err_nomem(err);
+		return (NULL);
+	}
 	if (store_file_read(ix->f, head, INDEX_HEADER_LEN + table, 0, err) == -1 || check_head_digest(head, table, err) == -1 ||
-	    read_table(ix, head + INDEX_HEADER_LEN, le32_get(header + 12), true, err) == -1 || check_lists(ix, err) == -1 ||
-	    read_table(ix, head + INDEX_HEADER_LEN, le32_get(header + 12), false, err) == -1)
-		goto out;
-	rc = check_records(ix, err);
-out:
+	    read_table(ix, head + INDEX_HEADER_LEN, (uint32_t)(table / INDEX_SECTION_LEN), true, err) == -1) {
+		free(head);
+		return (NULL);
+	}
+	return (head);
+}
+
+int
+index_check_head(struct store_file *f, uint64_t have, const uint8_t digest[DIGEST_LEN], struct err *err)
+{
+	struct index_reader ix = { .f = f };
+	uint8_t *head;
+	size_t table;
+
+	if (have < INDEX_HEADER_LEN)
+		return (0);
+	if (read_header(&ix, &table, err) == -1)
+		return (-1);
+	if (memcmp(ix.digest, digest, DIGEST_LEN) != 0)
+		return (bad(err, "it is not the one that the end of the archive names"));
+	if (have < INDEX_HEADER_LEN + table)
+		return (0);
+	if ((head = read_head(&ix, table, err)) == NULL)
+		return (-1);
+	free(head);
+	return (1);
+}
+
+int
+index_check(struct index_reader *ix, struct err *err)
+{
+	uint8_t *head;
+	size_t table;
+	int rc = -1;
+
+	if (read_header(ix, &table, err) == -1 || (head = read_head(ix, table, err)) == NULL)
+		return (-1);
+	if (check_lists(ix, err) == 0 &&
+	    read_table(ix, head + INDEX_HEADER_LEN, (uint32_t)(table / INDEX_SECTION_LEN), false, err) == 0)
+		rc = check_records(ix, err);
 	free(head);
 	return (rc);
 }

@@ -40,6 +40,14 @@ struct index_reader {
 /** index_check(ix, err): Read and check all of ix->f, and fill in the rest.  Fails: -1 with what is wrong. */
 int index_check(struct index_reader *ix, struct err *err);
 
+/**
+ * index_check_head(f, have, digest, err):
+ * Check header and section table of the index ${f}, of which only the first ${have} bytes are there yet, and that its header has the ${digest}
+ * that its archive's trailer gives.  What is found good now has only the sections' content left to lie about.
+ * Returns 1 when they are good, 0 when it takes more bytes to tell, -1 and ${err} when not.
+ */
+int index_check_head(struct store_file *f, uint64_t have, const uint8_t digest[DIGEST_LEN], struct err *err);
+
 void index_decode_view(const uint8_t *r, struct index_view *out);
 void index_decode_frame(const uint8_t *r, struct index_frame *out);
 void index_decode_block(const uint8_t *r, struct index_block *out);

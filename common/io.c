@@ -6,7 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
+
+#include "human.h"
+
+#define TMPDIR_MAX	4000u		/* bytes of its name */
 
 ssize_t
 io_pread(int fd, void *p, size_t n, uint64_t offset)
@@ -52,15 +57,21 @@ io_close(int *fd)
 	*fd = -1;
 }
 
+static const char *
+temp_folder(void)
+{
+	const char *dir = getenv("TMPDIR");
+
+	return (dir == NULL || dir[0] != '/' || strlen(dir) > TMPDIR_MAX ? "/var/tmp" : dir);
+}
+
 int
 io_tempfile(struct err *err)
 {
-	const char *dir = getenv("TMPDIR");
-	char path[4096];
+	const char *dir = temp_folder();
+	char path[TMPDIR_MAX + 32];
 	int fd;
 
-	if (dir == NULL || dir[0] != '/' || strlen(dir) > sizeof(path) - 32)
-		dir = "/var/tmp";
 	fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	if (fd == -1 && (errno == EOPNOTSUPP || errno == EISDIR || errno == ENOENT)) {
 		/* Not every file system has files without a name: make one and take its name away. */
@@ -71,6 +82,22 @@ io_tempfile(struct err *err)
 	if (fd == -1)
 		return (err_set(err, errno, "cannot make a temporary file in %s (set TMPDIR to another folder)", dir));
 	return (fd);
+}
+
+int
+io_temp_room(int fd, uint64_t bytes, const char *what, struct err *err)
+{
+	char want[HUMAN_LEN], have[HUMAN_LEN];
+	struct statvfs fs;
+	uint64_t room;
+
+	if (fstatvfs(fd, &fs) == -1)
+		return (err_set(err, errno, "cannot look at the file system of %s", temp_folder()));
+	room = (uint64_t)fs.f_bavail * fs.f_frsize;
+	if (fs.f_blocks == 0 || bytes <= room)		/* a file system without blocks has no limit */
+		return (0);
+	return (err_set(err, ENOSPC, "%s takes %s, and the folder for temporary files, %s, has %s free (set TMPDIR to a folder with room)", what,
+	    human_size(bytes, want), temp_folder(), human_size(room, have)));
 }
 
 int

@@ -30,6 +30,13 @@ void io_close(int *fd);
  */
 int io_tempfile(struct err *err);
 
+/**
+ * io_temp_room(fd, bytes, what, err):
+ * Whether the file system of the temporary file ${fd} has room for ${bytes}.  Fails: -1 with ENOSPC, saying how much ${what} takes, how much there
+ * is, and to set TMPDIR.
+ */
+int io_temp_room(int fd, uint64_t bytes, const char *what, struct err *err);
+
 /** io_random(p, n, err): Fill ${p} with random bytes from the kernel.  Fails: -1. */
 int io_random(void *p, size_t n, struct err *err);
 

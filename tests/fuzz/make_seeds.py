@@ -66,14 +66,17 @@ def with_members(*members, head=2048, meta=2, at=None):
     return seal({**s, (6, 0): list(members)})
 
 
-def seal(sections, version=1, codec=1, window=W, most=13 * W, length=None, fix=lambda rows: None, count=None, spoil=None):
-    """The bytes of an index.  `fix` may change the rows of the section table, `spoil` the bytes once they are sealed."""
+def seal(sections, version=1, codec=1, window=W, most=13 * W, length=None, fix=lambda rows: None, count=None, spoil=None, gap=0, tail=0):
+    """The bytes of an index.  `fix` may change the rows of the section table, `spoil` the bytes once they are sealed.
+    `gap` zero bytes stand before the last section, `tail` behind it."""
     start = 512 + 64 * len(sections)
     body, rows = b'', []
     for (kind, number), records in sections.items():
         data = b''.join(records)
+        body += bytes(gap if len(rows) == len(sections) - 1 else 0)
         rows.append([kind, number, start + len(body), len(data), len(records), digest(data)])
         body += data + bytes(-len(data) % 8)
+    body += bytes(tail)
     fix(rows)
     table = b''.join(struct.pack('<IIQQQ16s16x', *row) for row in rows)
     body += bytes(-(start + len(body)) % 512)
@@ -146,6 +149,8 @@ def indexes():
     yield 'bad-section-beyond', row(5, 3, 2 ** 62)
     yield 'bad-section-offset', row(5, 2, 2 ** 64 - 8)
     yield 'bad-section-in-trailer', row(5, 2, lambda at: (at + 1024) // 512 * 512)
+    yield 'bad-section-gap', seal(u(), gap=8)
+    yield 'bad-section-tail', seal(u(), tail=512)
     yield 'bad-section-length', row(5, 4, 2)
     yield 'bad-section-count-huge', row(5, 4, 2 ** 59)
     yield 'bad-section-twice', row(1, 0, 1)
