@@ -73,15 +73,25 @@ open_archive(const struct options *o, const char *spec, struct opened *out, stru
 }
 
 int
-open_point(const struct options *o, const char *spec, struct opened *out, struct err *err)
+open_point_quietly(const struct options *o, const char *spec, struct opened *out, struct err *err)
 {
 	struct archive_reader *ar = open_archive(o, spec, out, err);
 
 	if (ar == NULL)
 		return (-1);
-	if (ar->note != NULL)
-		fprintf(stderr, "virt-restore: warning: %s: %s\n", ar->name, human_safe(ar->note));
 	return ((out->set = archive_set_new(out->repo, ar, out->point.folder, err)) == NULL ? -1 : 0);
+}
+
+int
+open_point(const struct options *o, const char *spec, struct opened *out, struct err *err)
+{
+	const struct archive_reader *ar;
+
+	if (open_point_quietly(o, spec, out, err) == -1)
+		return (-1);
+	if ((ar = archive_set_first(out->set))->note != NULL)
+		fprintf(stderr, "virt-restore: warning: %s: %s\n", ar->name, human_safe(ar->note));
+	return (0);
 }
 
 void

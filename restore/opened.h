@@ -30,6 +30,9 @@ struct repo *open_repository(const struct options *o, struct err *err);
  */
 int open_point(const struct options *o, const char *spec, struct opened *out, struct err *err);
 
+/** open_point_quietly(o, spec, out, err): The same, but what is lost stands in the note of the set's first archive only. */
+int open_point_quietly(const struct options *o, const char *spec, struct opened *out, struct err *err);
+
 /** open_manifest(o, spec, out, err): The same, but only its manifest. */
 int open_manifest(const struct options *o, const char *spec, struct opened *out, struct err *err);
 

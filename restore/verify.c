@@ -18,6 +18,7 @@ struct verify {
 	const struct options	*o;
 	struct progress		 progress;
 	struct damage		 damage;
+	struct err		 index_lost;	/* not told yet: opening the point will say the same, and what is used instead */
 };
 
 /* Something that is wrong, but not with the data of a disk.  It goes on: the whole extent of the damage is wanted. */
@@ -89,7 +90,9 @@ check_sum(struct verify *v, struct opened *op, const char *name, const char *wan
 		*err = why;
 		return (-1);
 	}
-	if (why.text[0] != '\0')
+	if (why.code == ENOENT && strcmp(name, INDEX_MEMBER) == 0)
+		v->index_lost = why;
+	else if (why.text[0] != '\0')
 		found(v, why.text);
 	return (0);
 }
@@ -204,13 +207,28 @@ report(const struct verify *v, const char *what)
 	return (damage_report(&v->damage, what));
 }
 
+/* Open the point for its blocks, and tell what is lost: a missing index.bin once. */
+static void
+open_blocks(struct verify *v, struct opened *op)
+{
+	struct err text = ERR_INIT;
+	const struct archive_reader *ar;
+
+	if (open_point_quietly(v->o, v->o->args[0], op, &text) == 0 && (ar = archive_set_first(op->set))->note != NULL)
+		err_set(&text, 0, "%s: %s", ar->name, ar->note);
+	if (v->index_lost.text[0] != '\0' && strstr(text.text, v->index_lost.text) == NULL)
+		found(v, v->index_lost.text);
+	if (text.text[0] != '\0')
+		found(v, text.text);
+}
+
 int
 command_verify(const struct options *o)
 {
 	const char *what = o->archive != NULL ? o->archive : o->args[0];
 	struct opened op = OPENED_INIT;
-	struct verify v = { .o = o };
-	struct err err = ERR_INIT, why = ERR_INIT;
+	struct verify v = { .o = o, .index_lost = ERR_INIT };
+	struct err err = ERR_INIT;
 	int rc;
 
 	progress_init(&v.progress, o->json, stderr, stdout);
@@ -228,10 +246,7 @@ command_verify(const struct options *o)
 		repo_close(op.repo);
 		op = (struct opened)OPENED_INIT;
 	}
-	if (open_point(o, o->args[0], &op, &why) == -1)
-		found(&v, why.text);
-	else if (archive_set_first(op.set)->note != NULL)
-		found(&v, archive_set_first(op.set)->note);
+	open_blocks(&v, &op);
 	if (op.set != NULL && (check_members(&v, archive_set_first(op.set), &err) == -1 || check_blocks(&v, &op, &err) == -1)) {
 		progress_end(&v.progress);
 		rc = print_error(&err);

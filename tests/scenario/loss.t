@@ -129,6 +129,18 @@ def bare(codec):
     tap.ok(r.status == 1 and 'alone' in r.stderr, codec + ', bare, next to nothing left: an error')
 
 
+def once_is_enough():
+    """verify names what is lost once, and says what is used instead."""
+    folder = ovb.backup('disk.img', 'none', repository='once')
+    os.unlink(path(folder, 'index.bin'))
+    r = tap.run([ovb.RESTORE, '--repository', './once', 'verify', ovb.spec(folder)])
+    tap.is_((r.status, r.stderr.count('index.bin'), r.stderr.count('damaged: ')), (1, 1, 1), 'verify names a lost index.bin once')
+    tap.like(r.stderr, 'index.bin: No such file.*: the index inside the archive is used', 'and says what is used instead')
+    os.truncate(ovb.archive(folder), 100)
+    r = tap.run([ovb.RESTORE, '--repository', './once', 'verify', ovb.spec(folder)])
+    tap.is_((r.status, r.stderr.count('index.bin: No such file')), (1, 1), 'and once when the archive is lost, too')
+
+
 def bad_targets():
     folder = ovb.backup('disk.img', 'zstd:1', repository='targets')
     os.mkdir('under')
@@ -198,6 +210,7 @@ def main():
     for codec in CODECS:
         losses(codec, codec == 'zstd:1')
         bare(codec)
+    once_is_enough()
     bad_targets()
     interrupts()
     tap.done_testing()
