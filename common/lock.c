@@ -58,31 +58,51 @@ read_line(const char *path, char *out, size_t n)
 	fclose(f);
 }
 
-/* Field 22 of /proc/PID/stat; the second field, in brackets, may hold anything.  0 when there is no such process. */
-static uint64_t
-process_start(uint64_t pid)
+struct process {
+	char		state;
+	uint64_t	threads, start_time;
+};
+
+/* Fields 3, 20 and 22 of /proc/PID/stat; the second field, in brackets, may hold anything.  All 0 when there is no such process. */
+static struct process
+process_look(uint64_t pid)
 {
+	struct process pr = { .state = '\0' };
 	char path[64], line[1024], *p;
 	int field;
 
 	snprintf(path, sizeof(path), "/proc/%llu/stat", (unsigned long long)pid);
 	read_line(path, line, sizeof(line));
-	if ((p = strrchr(line, ')')) == NULL)
-		return (0);
-	for (field = 2; field < 22 && p != NULL; field++)
-		if ((p = strchr(p, ' ')) != NULL)
-			p++;
-	return (p != NULL ? strtoull(p, NULL, 10) : 0);
+	p = strrchr(line, ')');
+	for (field = 3; field <= 22 && p != NULL && (p = strchr(p, ' ')) != NULL; field++) {
+		p++;
+		if (field == 3)
+			pr.state = *p;
+		else if (field == 20)
+			pr.threads = strtoull(p, NULL, 10);
+		else if (field == 22)
+			pr.start_time = strtoull(p, NULL, 10);
+	}
+	return (pr);
 }
 
-/* A process that only root may look at (/proc mounted with hidepid) is alive all the same. */
+static uint64_t
+process_start(uint64_t pid)
+{
+	return (process_look(pid).start_time);
+}
+
+/*
+ * A process that only root may look at (/proc mounted with hidepid) is alive all the same.  One that nobody has waited for yet is gone,
+ * unless only its first thread has ended.
+ */
 static bool
 process_is_gone(uint64_t pid, uint64_t start_time)
 {
-	uint64_t started = process_start(pid);
+	struct process pr = process_look(pid);
 
-	if (started != 0)
-		return (started != start_time);
+	if (pr.start_time != 0)
+		return (pr.start_time != start_time || (strchr("ZX", pr.state) != NULL && pr.threads <= 1));
 	return (pid == 0 || pid > INT_MAX || (kill((pid_t)pid, 0) == -1 && errno == ESRCH));
 }
 

@@ -373,6 +373,68 @@ which_are_dead(void **state)
 	}
 }
 
+/* Somebody's child that has ended, and is not waited for. */
+static void
+unreaped(void **state)
+{
+	struct by_hand l = mine();
+	siginfo_t info;
+	pid_t pid;
+
+	(void)state;
+	if ((pid = fork()) == 0)
+		for (;;)
+			pause();
+	assert_true(pid > 0);
+	l.pid = pid;
+	l.start_time = process_start((uint64_t)pid);
+	assert_int_not_equal(l.start_time, 0);
+	put(EXCLUSIVE, l);
+	assert_null(lock_run(plain, ME, 0, NULL, &(struct err)ERR_INIT));
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+	assert_int_equal(process_start((uint64_t)pid), l.start_time);
+	lock_release(must_run());
+	assert_int_equal(lock_files(), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+static void *
+outlive_main(void *arg)
+{
+	(void)arg;
+	for (;;)
+		pause();
+	return (NULL);
+}
+
+/* To /proc, a program whose first thread has ended looks the same but for its threads. */
+static void
+first_thread_ended(void **state)
+{
+	struct by_hand l = mine();
+	pthread_t thread;
+	pid_t pid;
+
+	(void)state;
+	if ((pid = fork()) == 0) {
+		if (pthread_create(&thread, NULL, outlive_main, NULL) != 0)
+			_exit(1);
+		pthread_exit(NULL);
+	}
+	assert_true(pid > 0);
+	for (int i = 0; i < 500 && process_look((uint64_t)pid).state != 'Z'; i++)
+		usleep(10000);
+	assert_int_equal(process_look((uint64_t)pid).state, 'Z');
+	l.pid = pid;
+	l.start_time = process_start((uint64_t)pid);
+	put(EXCLUSIVE, l);
+	assert_null(lock_run(plain, ME, 0, NULL, &(struct err)ERR_INIT));
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	lock_release(must_run());
+}
+
 static void
 not_understood(void **state)
 {
@@ -716,7 +778,7 @@ main(void)
 {
 #define TEST(fn)	cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(runs_go_side_by_side), TEST(one_alone), TEST(alone_gives_way_to_a_run), TEST(a_run_waits), TEST(which_are_dead),
+		TEST(runs_go_side_by_side), TEST(one_alone), TEST(alone_gives_way_to_a_run), TEST(a_run_waits), TEST(which_are_dead), TEST(unreaped), TEST(first_thread_ended),
 		TEST(not_understood), TEST(huge_lock), TEST(remains_are_removed), TEST(lost), TEST(renewed), TEST(renewed_by_a_steady_clock), TEST(not_renewed_when_lost),
 		TEST(failing_calls), TEST(meetings), TEST(meetings_over_a_dead_lock), TEST(three_over_a_dead_lock),
 	};
