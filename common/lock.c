@@ -149,7 +149,11 @@ read_holder(struct store *st, const char *path, struct holder *h, struct err *er
 	return (0);
 }
 
-/* The storage's clock is read off our own lock, which was just touched. */
+/*
+ * The storage's clock is read off our own lock, which was just touched.  When that clock is set back, locks come to lie in the future, and
+ * their holders renew them within 30 s.  One that is far ahead of it may have none: it is renewed for them, once, so that it grows old from
+ * now on.  That can only keep a live lock alive.
+ */
 static int
 is_dead(struct lock *lk, const char *path, const struct holder *h, bool *dead, struct err *err)
 {
@@ -167,6 +171,8 @@ is_dead(struct lock *lk, const char *path, const struct holder *h, bool *dead, s
 	    store_stat(lk->st, path, &theirs, err) == -1)
 		return (-1);
 	*dead = ours.mtime - theirs.mtime > DEAD_S;
+	if (theirs.mtime - ours.mtime > DEAD_S && store_touch(lk->st, path, err) == -1 && err->code == ENOENT)
+		return (-1);
 	return (0);
 }
 

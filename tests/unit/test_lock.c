@@ -435,6 +435,100 @@ first_thread_ended(void **state)
 	lock_release(must_run());
 }
 
+/* The storage's clock was a day ahead, and was set right. */
+static void
+from_the_future(void **state)
+{
+	static const char *const paths[] = { EXCLUSIVE, ".locks/run-" OTHER_TOKEN ".lock" };
+	struct err err = ERR_INIT;
+	struct by_hand l = mine();
+
+	(void)state;
+	l.boot_id = "11111111-2222-3333-4444-555555555555";
+	for (size_t i = 0; i < 2; i++) {
+		/* It counts from the moment that it is seen ... */
+		l.age_s = -86400;
+		put(paths[i], l);
+		assert_null(lock_alone(plain, ME, &err));
+		assert_int_equal(err.code, EBUSY);
+		assert_in_range(age_of(paths[i]), 0, 5);
+		make_old(paths[i], 290);
+		assert_null(lock_alone(plain, ME, &err));
+		assert_true(age_of(paths[i]) >= 290);
+		make_old(paths[i], 310);
+		lock_release(must_alone());
+		assert_false(exists(paths[i]));
+		/* ... and a little ahead, as another clock may be, from its own time. */
+		l.age_s = -290;
+		put(paths[i], l);
+		assert_null(lock_alone(plain, ME, &err));
+		assert_true(age_of(paths[i]) < -280);
+		assert_int_equal(unlink(paths[i]), 0);
+	}
+}
+
+/* A time that cannot be set is no reason to break it, and none to fail otherwise. */
+static void
+from_the_future_of_another_user(void **state)
+{
+	struct by_hand l = mine();
+	struct err err = ERR_INIT;
+	const char *line;
+	unsigned int n = 1;
+
+	(void)state;
+	l.boot_id = "11111111-2222-3333-4444-555555555555";
+	l.age_s = -86400;
+	put(EXCLUSIVE, l);
+	assert_null(lock_run(&hooked->st, ME, 0, NULL, &err));
+	assert_non_null(line = strstr(hooked->log.ptr, "touch " EXCLUSIVE));
+	for (const char *p = hooked->log.ptr; p < line; p++)
+		n += *p == '\n';
+	again();
+	put(EXCLUSIVE, l);
+	hooked->fail_at = n;
+	hooked->fail_code = EACCES;
+	assert_null(lock_run(&hooked->st, ME, 0, NULL, &err));
+	assert_int_equal(err.code, EBUSY);
+	assert_string_equal(hooked->failed, "touch");
+	assert_true(age_of(EXCLUSIVE) < -86000);
+	assert_int_equal(lock_files(), 1);
+}
+
+/* It goes away just before. */
+static void
+remove_exclusive(void *arg)
+{
+	(void)arg;
+	unlink(EXCLUSIVE);
+}
+
+static void
+from_the_future_and_gone(void **state)
+{
+	struct by_hand l = mine();
+	struct err err = ERR_INIT;
+	unsigned int calls;
+	struct lock *lk;
+
+	(void)state;
+	l.boot_id = "11111111-2222-3333-4444-555555555555";
+	l.age_s = -86400;
+	put(EXCLUSIVE, l);
+	assert_null(lock_run(&hooked->st, ME, 0, NULL, &err));
+	for (calls = hooked->calls; calls > 0; calls--) {
+		again();
+		put(EXCLUSIVE, l);
+		hooked->at = calls;
+		hooked->act = remove_exclusive;
+		lk = lock_run(&hooked->st, ME, 0, NULL, &err);
+		if (lk == NULL && err.code != EBUSY)
+			fail_msg("gone before call %u: %s", calls, err.text);
+		lock_release(lk);
+		assert_int_equal(lock_files(), 0);
+	}
+}
+
 static void
 not_understood(void **state)
 {
@@ -778,7 +872,8 @@ main(void)
 {
 #define TEST(fn)	cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(runs_go_side_by_side), TEST(one_alone), TEST(alone_gives_way_to_a_run), TEST(a_run_waits), TEST(which_are_dead), TEST(unreaped), TEST(first_thread_ended),
+		TEST(runs_go_side_by_side), TEST(one_alone), TEST(alone_gives_way_to_a_run), TEST(a_run_waits), TEST(which_are_dead),
+		TEST(from_the_future), TEST(from_the_future_and_gone), TEST(from_the_future_of_another_user), TEST(unreaped), TEST(first_thread_ended),
 		TEST(not_understood), TEST(huge_lock), TEST(remains_are_removed), TEST(lost), TEST(renewed), TEST(renewed_by_a_steady_clock), TEST(not_renewed_when_lost),
 		TEST(failing_calls), TEST(meetings), TEST(meetings_over_a_dead_lock), TEST(three_over_a_dead_lock),
 	};
