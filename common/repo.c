@@ -188,6 +188,13 @@ repo_points(struct repo *r, const char *folder, struct points *out, struct err *
 	return (0);
 }
 
+/* Where the repository is a file system of its own, this one is there, and only root may read it. */
+static bool
+is_lost_and_found(const char *name, const struct err *why)
+{
+	return (why->code == EACCES && strcmp(name, "lost+found") == 0);
+}
+
 /* Folders of machines are all but hidden ones and the repository's own files. */
 static int
 add_machine(void *arg, const char *name, struct err *err)
@@ -211,7 +218,8 @@ repo_all_points(struct repo *r, struct points *out, struct err *err)
 	for (size_t at = 0; at < names.len; at += strlen(names.ptr + at) + 1) {
 		/* Readers take no lock: what goes meanwhile is no error. */
 		if ((store_stat(r->st, names.ptr + at, &sb, err) == -1 ||
-		    (sb.is_dir && repo_points(r, names.ptr + at, out, err) == -1)) && err->code != ENOENT)
+		    (sb.is_dir && repo_points(r, names.ptr + at, out, err) == -1)) && err->code != ENOENT &&
+		    !is_lost_and_found(names.ptr + at, err))
 			goto out;
 	}
 	rc = 0;
@@ -388,7 +396,7 @@ sweep_machine(void *arg, const char *name, struct err *err)
 		return (0);
 	s->folder = name;
 	if (store_list(s->r->st, name, sweep_partial, s, err) == -1)
-		return (-1);
+		return (is_lost_and_found(name, err) ? 0 : -1);
 	/* A machine whose first point never came to be leaves an empty folder; others' empty folders (lost+found) are not ours. */
 	if (*s->swept > before)
 		store_rmdir(s->r->st, name, &(struct err)ERR_INIT);

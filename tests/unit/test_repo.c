@@ -617,6 +617,60 @@ swept_while_it_slept(void **state)
 	assert_int_equal(entries(".locks", ""), 0);
 }
 
+/* The number of the first call of the watched repository that is ${call}. */
+static unsigned int
+number_of(const char *call)
+{
+	const char *line = strstr(hooked->log.ptr, call);
+	unsigned int n = 1;
+
+	assert_non_null(line);
+	for (const char *p = hooked->log.ptr; p < line; p++)
+		n += *p == '\n';
+	hooked->calls = 0;
+	buf_reset(&hooked->log);
+	return (n);
+}
+
+/* A folder that may not be read: only the file system's own is passed over. */
+static void
+closed_folders(void **state)
+{
+	static const char *const names[] = { "lost+found", "lost+found2", "web" };
+	struct points ps = POINTS_INIT;
+	char call[64];
+	struct err err;
+	unsigned int swept;
+	bool ours;
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		assert_int_equal(mkdir(names[i], 0700), 0);
+		snprintf(call, sizeof(call), "list %s\n", names[i]);
+		ours = i != 0;
+
+		err = (struct err)ERR_INIT;
+		assert_int_equal(repo_all_points(watched, &ps, &err), 0);
+		hooked->fail_at = number_of(call);
+		hooked->fail_code = EACCES;
+		assert_int_equal(repo_all_points(watched, &ps, &err), ours ? -1 : 0);
+		hooked->calls = 0;
+		hooked->fail_code = EIO;
+		assert_int_equal(repo_all_points(watched, &ps, &err), -1);
+
+		hooked->fail_at = hooked->calls = 0;
+		buf_reset(&hooked->log);
+		assert_int_equal(repo_sweep(watched, ME, &swept, &err), 0);
+		hooked->fail_at = number_of(call);
+		hooked->fail_code = EACCES;
+		assert_int_equal(repo_sweep(watched, ME, &swept, &err), ours ? -1 : 0);
+		hooked->fail_at = hooked->calls = 0;
+		buf_reset(&hooked->log);
+		assert_int_equal(rmdir(names[i]), 0);
+	}
+	points_free(&ps);
+}
+
 /* A folder that cannot be removed is told, and is no point afterwards either. */
 static void
 sweep_fails(void **state)
@@ -919,7 +973,7 @@ main(void)
 		cmocka_unit_test(names_of_machines), cmocka_unit_test(long_names), cmocka_unit_test(names_of_points), TEST(specs),
 		TEST(listed_in_order_of_time), TEST(pruned), TEST(one_second), TEST(never_replaced), TEST(ended_without_a_trace),
 		TEST(not_published_without_the_lock), TEST(order_of_publishing), TEST(swept), TEST(not_swept), TEST(not_swept_beside_a_live_run),
-		TEST(swept_while_it_slept), TEST(sweep_fails), TEST(two_runs_meet), TEST(a_run_meets_a_sweep), TEST(a_run_meets_one_that_fails),
+		TEST(swept_while_it_slept), TEST(closed_folders), TEST(sweep_fails), TEST(two_runs_meet), TEST(a_run_meets_a_sweep), TEST(a_run_meets_one_that_fails),
 		TEST(a_reader_meets_others), TEST(two_make_it), TEST(formats),
 	};
 
