@@ -11,6 +11,7 @@
 #define DISKS_MAX	1024u
 #define SOURCES_MAX	65536u
 #define CHUNK		((size_t)64 << 10)
+#define META_RUN_MAX	16u		/* index_frame_of() steps over so many */
 
 static int
 bad(struct err *err, const char *what)
@@ -273,6 +274,7 @@ struct frame_check {
 	uint64_t		 n, offset, tar_offset;
 	uint64_t		 head;		/* of the tar stream, before the first data frame */
 	uint32_t		 last;		/* source of the last data frame */
+	uint64_t		 metas;		/* meta frames since then */
 };
 
 static int
@@ -295,12 +297,16 @@ check_frame(void *arg, const uint8_t *r, struct err *err)
 			s->first = c->n;
 		else if (c->last != f.source)
 			return (bad(err, "the frames of a source do not stand together"));
+		else if (c->metas > META_RUN_MAX)
+			return (bad(err, "too many meta frames stand between two frames of a source"));
 		if (f.first_block != s->blocks)
 			return (bad(err, "the frames of a source leave out blocks, or are out of order"));
 		s->blocks += f.blocks;
 		s->end = c->n + 1;
 		c->last = f.source;
-	}
+		c->metas = 0;
+	} else
+		c->metas++;
 	c->n++;
 	c->offset += f.stored;
 	c->tar_offset += f.raw;
@@ -452,7 +458,7 @@ index_check_head(struct store_file *f, uint64_t have, const uint8_t digest[DIGES
 {
 	struct index_reader ix = { .f = f };
 	uint8_t *head;
-	size_t table;
+	size_t table = 0;
 
 	if (have < INDEX_HEADER_LEN)
 		return (0);
@@ -472,7 +478,7 @@ int
 index_check(struct index_reader *ix, struct err *err)
 {
 	uint8_t *head;
-	size_t table;
+	size_t table = 0;
 	int rc = -1;
 
 	if (read_header(ix, &table, err) == -1 || (head = read_head(ix, table, err)) == NULL)

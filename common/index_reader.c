@@ -251,7 +251,7 @@ index_block_find(const struct index_reader *ix, uint32_t source, uint64_t offset
 	return (0);
 }
 
-/* The frames of a source stand together, with only meta frames between them: those are stepped over. */
+/* The frames of a source stand together, with only meta frames between them: those are stepped over, a few at most (index_check.c). */
 int
 index_frame_of(const struct index_reader *ix, uint32_t source, uint64_t block, uint64_t *out, struct err *err)
 {

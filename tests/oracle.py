@@ -261,6 +261,7 @@ def load_table(ix, data):
     for s in sorted(ix.sections, key=lambda s: (s.offset, s.length)):
         what = f'section type {s.type} number {s.number}:'
         need(s.offset >= end, what, 'overlaps what is before it')
+        need(s.offset < end + 8, what, 'a gap before it')
         need(s.offset + s.length <= len(data) - 512, what, 'reaches beyond the index')
         need(not any(data[end:s.offset]), what, 'bytes before it that are not zero')
         end = s.offset + s.length
@@ -348,7 +349,7 @@ def load_frames(ix, data):
     ix.frames = [Frame(*r) for r in rows(ix, data, 4)]
     at = tar_at = 0
     done = dict.fromkeys(ix.blocks, 0)
-    last = None
+    last, metas = None, 0
     for n, f in enumerate(ix.frames):
         what = f'frame {n} at {f.at}:'
         need(f.at == at and f.tar_at == tar_at, what, 'does not begin where the one before ends')
@@ -358,12 +359,14 @@ def load_frames(ix, data):
         if f.source == NONE32:
             need(f.blocks == 0, what, 'meta frame with blocks')
             need(f.raw <= 4194304, what, 'raw length', f.raw)
+            metas += 1
             continue
         need(f.source in ix.blocks, what, 'source', f.source)
         blocks = ix.blocks[f.source]
         need(f.blocks > 0 and f.first + f.blocks <= len(blocks), what, 'blocks out of range')
         need(f.source == last or not done[f.source], what, 'source', f.source, 'came before another')
-        last = f.source
+        need(f.source != last or metas <= 16, what, metas, 'meta frames before it')
+        last, metas = f.source, 0
         need(f.first == done[f.source], what, 'first block', f.first, 'not', done[f.source])
         done[f.source] += f.blocks
         need(f.raw == sum(b.length for b in blocks[f.first:f.first + f.blocks]), what, 'raw length', f.raw)

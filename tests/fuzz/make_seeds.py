@@ -128,6 +128,9 @@ def indexes():
     yield 'good-other-archive', seal({**u(), (2, 0): [source(), source(OTHER, 5)], (3, 1): [view(0, 512, 1)]})
     yield 'good-two-sources', seal({**u(), (2, 0): [source(), source(number=1), source(OTHER)], (5, 2): [block(0, 512)], (7, 0): [OTHER],
                                     (4, 0): frames + [frame(240, 2560 + 2 * W, 0, 60, 512, 1, 2)]})
+    for name, n in ('good-meta-run', 16), ('bad-meta-run', 17):
+        run = [frame(170 + 30 * i, 1024 + 2 * W + 512 * i, 0, 30, 512, 0, NONE32) for i in range(n)]
+        yield name, changed((4, 0), frames[:2] + run + [frame(170 + 30 * n, 1024 + 2 * W + 512 * n, 2, 40, 1024, 1, 0)])
     yield 'bad-version', seal(u(), version=2)
     yield 'bad-codec', seal(u(), codec=9)
     yield 'bad-window', seal(u(), window=32768)
