@@ -12,17 +12,17 @@
 #include "io.h"
 #include "pagecache.h"
 
-static int
-check_existing(const struct partial *p, struct err *err)
+int
+partial_check(const char *path, bool force, struct err *err)
 {
 	struct stat sb;
 
-	if (lstat(p->path, &sb) == -1)
-		return (errno == ENOENT ? 0 : err_set(err, errno, "cannot look at %s", p->path));
+	if (lstat(path, &sb) == -1)
+		return (errno == ENOENT ? 0 : err_set(err, errno, "cannot look at %s", path));
 	if (!S_ISREG(sb.st_mode))
-		return (err_set(err, 0, "%s exists and is not a regular file: choose another name", p->path));
-	if (!p->force)
-		return (err_set(err, EEXIST, "%s: choose another name, or --force to replace it", p->path));
+		return (err_set(err, 0, "%s exists and is not a regular file: choose another name", path));
+	if (!force)
+		return (err_set(err, EEXIST, "%s: choose another name, or --force to replace it", path));
 	return (0);
 }
 
@@ -39,7 +39,7 @@ partial_begin(struct partial *p, const char *path, bool force, struct err *err)
 		p->left = NULL;
 		return (err_nomem(err));
 	}
-	return (check_existing(p, err));
+	return (partial_check(path, force, err));
 }
 
 int
@@ -83,7 +83,7 @@ give_name(struct partial *p, struct err *err)
 	int r = renameat2(AT_FDCWD, p->temporary, AT_FDCWD, p->path, p->force ? 0 : RENAME_NOREPLACE);
 
 	if (r == -1 && (errno == EINVAL || errno == ENOSYS)) {
-		if (check_existing(p, err) == -1)
+		if (partial_check(p->path, p->force, err) == -1)
 			return (-1);
 		r = rename(p->temporary, p->path);
 	}

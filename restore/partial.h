@@ -19,7 +19,10 @@ struct partial {
 
 #define PARTIAL_INIT	{ .path = NULL }
 
-/** partial_begin(p, path, force, err): Fails: -1 when ${path} exists (unless ${force}), or is no regular file. */
+/** partial_check(path, force, err): Fails: -1 when ${path} exists (unless ${force}), or is no regular file. */
+int partial_check(const char *path, bool force, struct err *err);
+
+/** partial_begin(p, path, force, err): Fails: -1 as partial_check() does. */
 int partial_begin(struct partial *p, const char *path, bool force, struct err *err);
 
 /** partial_create(p, err): Make the temporary file.  Returns its descriptor, to read and write, or -1. */

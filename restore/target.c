@@ -4,23 +4,52 @@
 #include <sys/stat.h>
 
 #include "digest.h"
+#include "partial.h"
 
 #define GRAIN	4096u		/* zeroes are left out in pieces of this size: a page, and most file systems' block */
+
+enum place { PLACE_FILE, PLACE_DEVICE, PLACE_NBD };
+
+static enum place
+place_of(const char *where)
+{
+	struct stat sb;
+
+	if (strncmp(where, "nbd://", 6) == 0 || strncmp(where, "nbd+unix://", 11) == 0)
+		return (PLACE_NBD);
+	return (stat(where, &sb) == 0 && S_ISBLK(sb.st_mode) ? PLACE_DEVICE : PLACE_FILE);
+}
+
+static int
+check_format(enum place place, const char *where, enum target_format format, struct err *err)
+{
+	if (format == TARGET_QCOW2 && place != PLACE_FILE)
+		return (err_set(err, 0, "%s: --format qcow2 makes a file; to an NBD export or a block device a disk is written raw", where));
+	return (0);
+}
+
+int
+target_check(const char *where, enum target_format format, bool force, struct err *err)
+{
+	enum place place = place_of(where);
+
+	if (check_format(place, where, format, err) == -1)
+		return (-1);
+	if (place == PLACE_DEVICE && !force)
+		return (target_device_unforced(where, err));
+	return (place == PLACE_FILE ? partial_check(where, force, err) : 0);
+}
 
 struct target *
 target_open(const char *where, enum target_format format, uint64_t size, bool force, struct err *err)
 {
-	bool uri = strncmp(where, "nbd://", 6) == 0 || strncmp(where, "nbd+unix://", 11) == 0;
-	struct stat sb;
-	bool device = !uri && stat(where, &sb) == 0 && S_ISBLK(sb.st_mode);
+	enum place place = place_of(where);
 
-	if (format == TARGET_QCOW2 && (uri || device)) {
-		err_set(err, 0, "%s: --format qcow2 makes a file; to an NBD export or a block device a disk is written raw", where);
+	if (check_format(place, where, format, err) == -1)
 		return (NULL);
-	}
-	if (uri)
+	if (place == PLACE_NBD)
 		return (target_nbd_open(where, size, force, err));
-	if (device)
+	if (place == PLACE_DEVICE)
 		return (target_device_open(where, size, force, err));
 	if (format == TARGET_QCOW2)
 		return (target_qcow2_open(where, size, force, err));
@@ -69,9 +98,20 @@ target_zero(struct target *t, uint64_t offset, uint64_t length, struct err *err)
 }
 
 int
+target_flush(struct target *t, struct err *err)
+{
+	if (!t->flushed && t->ops->flush(t, err) == -1)
+		return (-1);
+	t->flushed = true;
+	return (0);
+}
+
+int
 target_commit(struct target *t, struct err *err)
 {
-	return (t->ops->commit(t, err));
+	if (target_flush(t, err) == -1)
+		return (-1);
+	return (t->ops->commit != NULL ? t->ops->commit(t, err) : 0);
 }
 
 void

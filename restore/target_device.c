@@ -48,6 +48,12 @@ discard(const struct device *d, uint64_t offset, uint64_t length)
 	return (0);
 }
 
+int
+target_device_unforced(const char *path, struct err *err)
+{
+	return (err_set(err, EEXIST, "%s is a block device, whose content would be overwritten: use --force if that is meant", path));
+}
+
 static int
 open_device(struct device *d, bool force, struct err *err)
 {
@@ -55,7 +61,7 @@ open_device(struct device *d, bool force, struct err *err)
 	int sector;
 
 	if (!force)
-		return (err_set(err, EEXIST, "%s is a block device, whose content would be overwritten: use --force if that is meant", d->path));
+		return (target_device_unforced(d->path, err));
 	/* O_EXCL: not while it is mounted, or part of something else. */
 	if ((d->fd = open(d->path, O_RDWR | O_EXCL | O_CLOEXEC)) == -1)
 		return (err_set(err, errno, "cannot open the block device %s%s", d->path, errno == EBUSY ? " (it is mounted, or used by another device)" : ""));
@@ -130,7 +136,7 @@ device_zero(struct target *t, uint64_t offset, uint64_t length, struct err *err)
 }
 
 static int
-device_commit(struct target *t, struct err *err)
+device_flush(struct target *t, struct err *err)
 {
 	struct device *d = device_of(t);
 
@@ -152,5 +158,5 @@ device_close(struct target *t)
 }
 
 static const struct target_ops device_ops = {
-	.write = device_write, .zero = device_zero, .commit = device_commit, .close = device_close,
+	.write = device_write, .zero = device_zero, .flush = device_flush, .close = device_close,
 };

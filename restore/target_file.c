@@ -67,6 +67,17 @@ file_write(struct target *t, uint64_t offset, const void *p, size_t n, struct er
 }
 
 static int
+file_flush(struct target *t, struct err *err)
+{
+	struct file *f = file_of(t);
+
+	if (fsync(f->fd) == -1)
+		return (err_set(err, errno, "cannot make %s durable", f->partial.temporary));
+	pagecache_drop(f->fd);
+	return (0);
+}
+
+static int
 file_commit(struct target *t, struct err *err)
 {
 	struct file *f = file_of(t);
@@ -84,4 +95,4 @@ file_close(struct target *t)
 	free(f);
 }
 
-static const struct target_ops file_ops = { .write = file_write, .commit = file_commit, .close = file_close };
+static const struct target_ops file_ops = { .write = file_write, .flush = file_flush, .commit = file_commit, .close = file_close };

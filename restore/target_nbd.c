@@ -250,7 +250,7 @@ finish(struct nbd *n, struct err *err)
 }
 
 static int
-nbd_commit(struct target *t, struct err *err)
+nbd_flush_target(struct target *t, struct err *err)
 {
 	return (finish(nbd_of(t), err));
 }
@@ -269,7 +269,7 @@ nbd_close_target(struct target *t)
 	free(n);
 }
 
-static const struct target_ops nbd_ops = { .write = nbd_write, .zero = nbd_zero_range, .commit = nbd_commit, .close = nbd_close_target };
+static const struct target_ops nbd_ops = { .write = nbd_write, .zero = nbd_zero_range, .flush = nbd_flush_target, .close = nbd_close_target };
 
 /*
  * Subclusters of 4 KiB (extended L2 entries, QEMU 5.2): a restored image then takes no more space than its source, however scattered its
@@ -328,15 +328,23 @@ target_qcow2_open(const char *path, uint64_t size, bool force, struct err *err)
 
 /* qemu-nbd must have closed the image before it gets its name. */
 static int
-qcow2_commit(struct target *t, struct err *err)
+qcow2_flush(struct target *t, struct err *err)
 {
 	struct nbd *n = nbd_of(t);
-	int fd, rc;
 
 	if (finish(n, err) == -1)
 		return (-1);
 	nbd_close(n->h);
 	n->h = NULL;
+	return (0);
+}
+
+static int
+qcow2_commit(struct target *t, struct err *err)
+{
+	struct nbd *n = nbd_of(t);
+	int fd, rc;
+
 	if ((fd = open(n->partial.temporary, O_RDWR | O_CLOEXEC)) == -1)
 		return (err_set(err, errno, "cannot open %s", n->partial.temporary));
 	rc = partial_publish(&n->partial, fd, err);
@@ -344,4 +352,4 @@ qcow2_commit(struct target *t, struct err *err)
 	return (rc);
 }
 
-static const struct target_ops qcow2_ops = { .write = nbd_write, .zero = nbd_zero_range, .commit = qcow2_commit, .close = nbd_close_target };
+static const struct target_ops qcow2_ops = { .write = nbd_write, .zero = nbd_zero_range, .flush = qcow2_flush, .commit = qcow2_commit, .close = nbd_close_target };
