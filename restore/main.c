@@ -8,6 +8,8 @@
 
 #include "options.h"
 
+enum { OPTION_DEFINE = 256, OPTION_START, OPTION_CONNECT, OPTION_DRY_RUN };	/* without a letter */
+
 #define CONFIG_DEFAULT	"/etc/openvirt-backup/backupd.conf"
 
 volatile sig_atomic_t interrupted;
@@ -24,6 +26,7 @@ static const struct command {
 	{ "show", command_show, 1, 1, true, "POINT" },
 	{ "disk", command_disk, 3, 3, true, "POINT DISK TARGET" },
 	{ "file", command_file, 2, 3, true, "POINT NAME [TARGET]" },
+	{ "vm", command_vm, 1, 1, true, "POINT" },
 	{ "verify", command_verify, 1, 1, true, "POINT" },
 	{ "export", command_export, 2, 2, true, "POINT FILE" },
 };
@@ -38,6 +41,7 @@ usage(FILE *f)
 	    "       virt-restore [OPTION...] show POINT                      what is in one\n"
 	    "       virt-restore [OPTION...] disk POINT DISK TARGET          write a disk\n"
 	    "       virt-restore [OPTION...] file POINT NAME [TARGET]        write a file that was saved with it: domain.xml ...\n"
+	    "       virt-restore [OPTION...] vm POINT                        write a whole machine: disks, NVRAM, TPM state, XML\n"
 	    "       virt-restore [OPTION...] verify POINT                    check all of it\n"
 	    "       virt-restore [OPTION...] export POINT FILE               write a tar file that needs nothing else\n"
 	    "\n"
@@ -48,8 +52,14 @@ usage(FILE *f)
 	    "  -r, --repository R   a folder, or the name of a configured repository (default: the first one)\n"
 	    "  -a, --archive FILE   a bare archive instead of a repository; POINT is then left out\n"
 	    "  -c, --config FILE    the configuration (%s)\n"
-	    "  -F, --format FORMAT  of a TARGET file: raw (the default) or qcow2\n"
+	    "  -F, --format FORMAT  of a TARGET file: raw (the default; of vm: as it was) or qcow2\n"
 	    "  -k, --keep-going     disk: save what is good, list what is not, and exit 1\n"
+	    "  -n, --name NAME      vm: restore it as another machine: with a new UUID and new MAC addresses\n"
+	    "  -d, --directory DIR  vm: write everything into this folder (default: where it was)\n"
+	    "      --define         vm: define the machine through libvirt\n"
+	    "      --start          vm: define and start it\n"
+	    "      --connect URI    vm: which libvirt (qemu:///system)\n"
+	    "      --dry-run        vm: only say what would be written where\n"
 	    "  -f, --force          overwrite what exists\n"
 	    "  -j, --json           print JSON\n"
 	    "  -h, --help           this text\n"
@@ -96,6 +106,31 @@ catch_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
+/* Returns whether ${ch} is an option of vm. */
+static bool
+parse_vm(int ch, struct options *o)
+{
+	switch (ch) {
+	case 'n':
+		o->name = optarg;
+		return (true);
+	case 'd':
+		o->directory = optarg;
+		return (true);
+	case OPTION_CONNECT:
+		o->connect = optarg;
+		return (true);
+	case OPTION_DEFINE:
+		return (o->define = true);
+	case OPTION_START:
+		return (o->start = true);
+	case OPTION_DRY_RUN:
+		return (o->dry_run = true);
+	default:
+		return (false);
+	}
+}
+
 /* Returns -1 to go on, else the exit status. */
 static int
 parse(int argc, char **argv, struct options *o)
@@ -103,12 +138,15 @@ parse(int argc, char **argv, struct options *o)
 	static const struct option longs[] = {
 		{ "repository", required_argument, NULL, 'r' }, { "archive", required_argument, NULL, 'a' }, { "config", required_argument, NULL, 'c' },
 		{ "format", required_argument, NULL, 'F' }, { "keep-going", no_argument, NULL, 'k' }, { "force", no_argument, NULL, 'f' },
+		{ "name", required_argument, NULL, 'n' }, { "directory", required_argument, NULL, 'd' },
+		{ "define", no_argument, NULL, OPTION_DEFINE }, { "start", no_argument, NULL, OPTION_START },
+		{ "connect", required_argument, NULL, OPTION_CONNECT }, { "dry-run", no_argument, NULL, OPTION_DRY_RUN },
 		{ "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' }, { NULL, 0, NULL, 0 },
 	};
 	int ch;
 
-	while ((ch = getopt_long(argc, argv, "r:a:c:F:kfjhV", longs, NULL)) != -1) {
+	while ((ch = getopt_long(argc, argv, "r:a:c:F:kn:d:fjhV", longs, NULL)) != -1) {
 		switch (ch) {
 		case 'r':
 			o->repository = optarg;
@@ -138,6 +176,8 @@ parse(int argc, char **argv, struct options *o)
 			puts("virt-restore (openvirt-backup) " OVB_VERSION);
 			return (EXIT_DONE);
 		default:
+			if (parse_vm(ch, o))
+				break;
 			usage(stderr);
 			return (EXIT_USAGE);
 		}
@@ -176,6 +216,10 @@ check_arguments(const struct command *c, struct options *o)
 	}
 	if (o->format != NULL && strcmp(o->format, "raw") != 0 && strcmp(o->format, "qcow2") != 0) {
 		fprintf(stderr, "virt-restore: --format is raw or qcow2, not \"%s\"\n", o->format);
+		return (-1);
+	}
+	if (c->run != command_vm && (o->name != NULL || o->directory != NULL || o->connect != NULL || o->define || o->start || o->dry_run)) {
+		fprintf(stderr, "virt-restore: --name, --directory, --define, --start, --connect and --dry-run belong to vm\n");
 		return (-1);
 	}
 	if (o->keep_going && c->run != command_disk) {

@@ -13,6 +13,8 @@ struct options {
 	const char	*archive;		/* a bare archive, instead of a repository */
 	const char	*format;		/* of a target file: raw, qcow2 or NULL */
 	bool		 json, force, keep_going;
+	const char	*name, *directory, *connect;	/* of vm */
+	bool		 define, start, dry_run;
 	char		**args;			/* after the command */
 	int		 nargs;
 };
@@ -27,6 +29,7 @@ int command_list(const struct options *o);
 int command_show(const struct options *o);
 int command_disk(const struct options *o);
 int command_file(const struct options *o);
+int command_vm(const struct options *o);
 int command_verify(const struct options *o);
 int command_export(const struct options *o);
 
