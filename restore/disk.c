@@ -62,7 +62,7 @@ command_disk(const struct options *o)
 {
 	struct opened op = OPENED_INIT;
 	struct progress progress;
-	struct damage damage;
+	struct damage damage = { .count = 0 };
 	struct restore_disk r = { .progress = &progress, .damage = o->keep_going ? &damage : NULL };
 	struct err err = ERR_INIT;
 	int rc;

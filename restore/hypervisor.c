@@ -1,6 +1,7 @@
 #include "hypervisor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -68,14 +69,14 @@ check_one(const struct session *s, void *dom, struct err *err)
 	if (name == NULL)
 		return (failed(s, "look at", err));
 	if (!s->d->force)
-		return (err_set(err, EEXIST, "the domain %s: --name restores it as another one, --force replaces it when it is shut off", name));
+		return (err_set(err, 0, "there is a domain %s: --name restores this one as another, --force replaces it when it is shut off", name));
 	if (s->api.is_active(dom) != 0)
-		return (err_set(err, EBUSY, "the domain %s is running: shut it off, or restore it as another one with --name", name));
+		return (err_set(err, 0, "the domain %s is running: shut it off, or restore this one as another with --name", name));
 	/* It would go on from that memory with the restored disks under it, and destroy them. */
 	if (s->api.has_saved_state(dom, 0) != 0)
-		return (err_set(err, EEXIST, "the domain %s has a saved state, which does not fit the restored disks: virsh managedsave-remove %s", name, name));
+		return (err_set(err, 0, "the domain %s has a saved state, which does not fit the restored disks: virsh managedsave-remove %s", name, name));
 	if (strcmp(name, s->d->name) != 0)
-		return (err_set(err, EEXIST, "the domain %s has its UUID: undefine it, or restore this one with --name", name));
+		return (err_set(err, 0, "the domain %s has its UUID: undefine it, or restore this one as another with --name", name));
 	return (0);
 }
 
@@ -210,7 +211,8 @@ ask(const struct hypervisor_domain *d, job work, int seconds, struct err *err)
 	char text[sizeof(err->text)] = "";
 	pid_t pid;
 
-	if (pipe(out) == -1) {
+	/* O_CLOEXEC: a daemon that libvirt starts must not keep it open. */
+	if (pipe2(out, O_CLOEXEC) == -1) {
 		err_set(err, errno, "cannot make a pipe");
 		return (HYPERVISOR_ABSENT);
 	}

@@ -70,6 +70,7 @@ make_folder(struct vm_write *w, const char *path, mode_t mode, struct err *err)
 static const struct passwd *
 tpm_owner(const struct vm_plan *p)
 {
+	/* cppcheck-suppress getpwnamCalled ; no other thread runs meanwhile */
 	return (p->tpm_in_place && geteuid() == 0 ? getpwnam(SWTPM_USER) : NULL);
 }
 
@@ -245,7 +246,7 @@ vm_write_end(struct vm_write *w)
 		io_close(&w->files[i].fd);
 		partial_end(&w->files[i].partial);
 	}
-	while (w->nmade > 0) {
+	while (begun && w->nmade > 0) {
 		if (!w->complete)
 			rmdir(w->made[w->nmade - 1]);
 		free(w->made[--w->nmade]);

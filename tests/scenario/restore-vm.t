@@ -304,8 +304,8 @@ tap.like(r.stderr, 'all is restored, but the machine is not defined: libvirt can
 tap.is_((r.status, tree('defined3')), (1, ['san.xml', 'vda.img', 'vdb.img']), 'is there to be looked at')
 
 for what, domains, options, why in (
-        ('a domain of that name', {'san': OTHER + ' 0 0'}, [], 'the domain san: --name restores it as another one'),
-        ('one of that UUID', {'other': UUID + ' 0 0'}, [], 'the domain other: --name'),
+        ('a domain of that name', {'san': OTHER + ' 0 0'}, [], 'there is a domain san: --name restores this one as another'),
+        ('one of that UUID', {'other': UUID + ' 0 0'}, [], 'there is a domain other: --name'),
         ('a running one', {'san': UUID + ' 1 0'}, ['--force'], 'the domain san is running'),
         ('one with a saved state', {'san': UUID + ' 0 1'}, ['--force'], 'managedsave-remove san'),
         ('another name with its UUID', {'other': UUID + ' 0 0'}, ['--force'], 'the domain other has its UUID')):
@@ -318,6 +318,19 @@ r, calls = with_libvirt('san@latest', '--directory', 'forced', '--define', '--fo
 tap.is_((r.status, calls), (0, ['undefine san 90', 'undefine san 26', 'define new']), 'one with another UUID is undefined, its NVRAM kept')
 r, calls = with_libvirt('san@latest', '--directory', 'forced', '--define', '--force', domains={'san': OTHER + ' 0 0'}, flags=['define-fails'])
 tap.is_((r.status, calls[2:]), (1, ['define new', 'define old']), 'and defined again when the new one cannot be')
+
+# The real library, with its driver for tests: its functions are what libvirt_api.h says.
+if any(os.path.exists(f + '/libvirt.so.0') for f in glob.glob('/usr/lib/*-linux-gnu') + ['/usr/lib64']):
+    point('fv0', [('domain.xml', domain('fv0', own_disks('fv0'), nvram=False).replace("'kvm'", "'test'").replace(
+        '<os>', '<memory>8192</memory><os>').replace(" arch='x86_64' machine='q35'", ''))])
+    real = ['fv0@latest', '--directory', 'real', '--connect', 'test:///default']
+    r = vm(*real, '--start')
+    tap.is_((r.status, r.stderr), (0, ''), 'the real libvirt defines and starts it')
+    tap.like(r.stdout, '^defined +fv0, and started$', 'and that is said')
+    r = vm(*real, '--define', '--name', 'test', '--force')
+    tap.like(r.stderr, 'the domain test is running', 'its own running domain is not replaced')
+else:
+    tap.skip(3, 'no libvirt is installed')
 
 # TPM state where libvirt looks for it: /var/lib is a folder of ours there.
 if os.geteuid() == 0 and tap.run(['unshare', '-m', 'true']).status == 0:
