@@ -206,29 +206,16 @@ nvram_path(const struct vm_plan *p, char **out, struct err *err)
 	    slash != NULL ? p->was.nvram : NVRAM_FOLDER, p->name));
 }
 
-static int
-hexadecimal(char c)
-{
-	const char *digits = "0123456789ABCDEFabcdef", *at = c != '\0' ? strchr(digits, c) : NULL;
-
-	return (at == NULL ? -1 : (int)(at - digits) < 16 ? (int)(at - digits) : (int)(at - digits) - 6);
-}
-
 /* A relative path with its slashes as %2F.  It must stay below its folder. */
 static int
 tpm_path(const char *name, char out[INDEX_NAME_LEN], struct err *err)
 {
 	size_t n = 0;
-	int high, low;
 
 	for (const char *s = name; *s != '\0'; s++) {
-		out[n] = *s;
-		if (*s == '%' && (high = hexadecimal(s[1])) != -1 && (low = hexadecimal(s[2])) != -1) {
-			out[n] = (char)(high * 16 + low);
+		out[n++] = strncmp(s, "%2F", 3) == 0 ? '/' : *s;
+		if (out[n - 1] == '/' && *s == '%')
 			s += 2;
-		}
-		if (out[n++] == '\0')
-			return (err_set(err, 0, "the file %s%s has no sound name", TPM_PREFIX, name));
 	}
 	out[n] = '\0';
 	for (const char *part = out, *end;; part = end + 1) {
