@@ -49,7 +49,7 @@ print_json(const struct vm_plan *p, const struct vm_outcome *out)
 		json_object_set_new(o, "started", json_boolean(out->started));
 		json_object_set_new(o, "seconds", json_real(out->seconds));
 	}
-	if (json_dumpf(o, stdout, JSON_COMPACT) == 0)
+	if (json_dumpf(o, stdout, JSON_COMPACT | JSON_ENSURE_ASCII) == 0)
 		putchar('\n');
 	json_decref(o);
 }
