@@ -1,6 +1,8 @@
 #include "archive_writer.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +21,7 @@ struct frame {
 	size_t			 raw_len, out_len;
 	uint64_t		 tar_offset;
 	uint32_t		 source;	/* NO_SOURCE: a meta frame */
+	bool			 filled;	/* its bytes are there already */
 	bool			 listed;	/* in the index: all but the index's own frames */
 	uint32_t		 nblocks;
 	struct index_block	*blocks;
@@ -42,11 +45,21 @@ struct archive_writer {
 	void			*readers[READERS];
 	_Atomic uint64_t	 read;		/* bytes of the disk */
 
+	/* The delta that is being written; staging is the frame of its next piece. */
+	struct {
+		struct frame		*staging;
+		struct index_disk	 disk;
+		uint32_t		 number, source;
+		unsigned int		 pieces;
+		uint64_t		 data;		/* bytes stored */
+	} delta;
+
 	/* The finisher's while frames are in the pipeline, else the producer's. */
 	struct store_file	*out;
 	struct sha256		*sha;
-	struct index_writer	*index;
 	struct archive_disk_written disk;
+	pthread_mutex_t		 lock;		/* guards the index, to which a delta's view is added meanwhile */
+	struct index_writer	*index;
 
 	_Atomic uint64_t	 stored;
 };
@@ -92,7 +105,7 @@ fill(void *ctx, unsigned int reader, void *job, struct err *err)
 	uint64_t offset, n;
 	size_t at = 0;
 
-	if (f->source == NO_SOURCE)
+	if (f->source == NO_SOURCE || f->filled)
 		return (0);
 	if (aw->readers[reader] == NULL && (aw->readers[reader] = aw->feed->reader_new(aw->feed->arg, err)) == NULL)
 		return (-1);
@@ -133,6 +146,7 @@ finish(void *ctx, void *job, struct err *err)
 		.offset = aw->out->size, .tar_offset = f->tar_offset, .stored = (uint32_t)f->out_len, .raw = (uint32_t)f->raw_len,
 		.blocks = f->nblocks, .source = f->source,
 	};
+	int rc;
 
 	if (sha256_add(aw->sha, f->out, f->out_len, err) == -1 || store_append(aw->out, f->out, f->out_len, err) == -1)
 		return (-1);
@@ -140,7 +154,12 @@ finish(void *ctx, void *job, struct err *err)
 	for (uint32_t i = 0; i < f->nblocks; i++)
 		if (f->blocks[i].flags & BLOCK_ZERO)
 			aw->disk.zero += f->blocks[i].length;
-	return (f->listed ? index_writer_frame(aw->index, &rec, f->blocks, err) : 0);
+	if (!f->listed)
+		return (0);
+	pthread_mutex_lock(&aw->lock);
+	rc = index_writer_frame(aw->index, &rec, f->blocks, err);
+	pthread_mutex_unlock(&aw->lock);
+	return (rc);
 }
 
 static const struct pipeline_ops ops = { .fill = fill, .worker_new = worker_new, .worker_free = worker_free, .work = work, .finish = finish };
@@ -199,6 +218,7 @@ archive_writer_new(const struct index_info *info, struct store_file *out, struct
 	}
 	if (workers > WORKERS_MAX)
 		workers = WORKERS_MAX;
+	pthread_mutex_init(&aw->lock, NULL);
 	aw->info = *info;
 	aw->out = out;
 	aw->source = NO_SOURCE;
@@ -246,6 +266,7 @@ want_frame(struct archive_writer *aw, uint32_t source, size_t room, struct err *
 	f->nblocks = 0;
 	f->source = source;
 	f->listed = aw->listing;
+	f->filled = false;
 	f->tar_offset = aw->tar_offset;
 	aw->cur = f;
 	return (0);
@@ -330,7 +351,7 @@ disk_begin(struct archive_writer *aw, const char *target, const char *member, co
 	flush(aw);
 	if (pipeline_wait(aw->pl, err) == -1 || (n = index_writer_disk(aw->index, &d, err)) == -1)
 		goto out;
-	aw->source = (uint32_t)n;
+	aw->source = index_writer_disk_source(aw->index, (uint32_t)n);
 	memset(&aw->disk, 0, sizeof(aw->disk));
 	atomic_store(&aw->read, 0);
 	rc = 0;
@@ -438,6 +459,154 @@ out:
 	return (rc);
 }
 
+int
+archive_writer_delta_begin(struct archive_writer *aw, const char *target, const char *member, uint64_t size, struct err *err)
+{
+	struct index_disk *d = &aw->delta.disk;
+	int n;
+
+	*d = (struct index_disk){ .size = size, .data_offset = NO_OFFSET, .header_offset = NO_OFFSET };
+	if (put_name(d->target, target, err) == -1 || put_name(d->member, member, err) == -1 ||
+	    (aw->delta.staging == NULL && (aw->delta.staging = frame_new(aw, err)) == NULL))
+		return (-1);
+	flush(aw);
+	if (pipeline_wait(aw->pl, err) == -1 || (n = index_writer_disk(aw->index, d, err)) == -1 ||
+	    index_writer_view(aw->index, (uint32_t)n, &(struct index_view){ .length = 0 }, err) == -1)
+		return (-1);
+	aw->delta.number = (uint32_t)n;
+	aw->delta.source = index_writer_disk_source(aw->index, (uint32_t)n);
+	aw->delta.pieces = 0;
+	aw->delta.data = 0;
+	aw->delta.staging->raw_len = 0;
+	aw->delta.staging->nblocks = 0;
+	return (0);
+}
+
+/* What a piece holds, for readers without an index: adjoining blocks joined. */
+static int
+piece_extents(const struct frame *f, struct buf *out, struct err *err)
+{
+	uint64_t begin, end;
+
+	for (uint32_t i = 0; i < f->nblocks;) {
+		begin = f->blocks[i].offset;
+		for (end = begin; i < f->nblocks && f->blocks[i].offset == end; i++)
+			end += f->blocks[i].length;
+		if (buf_addf(out, err, "%s%llu+%llu", out->len > 0 ? "," : "", (unsigned long long)begin, (unsigned long long)(end - begin)) == -1)
+			return (-1);
+	}
+	return (0);
+}
+
+/* The headers of the staged piece, in the meta frame before it. */
+static int
+add_piece_header(struct archive_writer *aw, struct err *err)
+{
+	struct buf extents = BUF_INIT, header = BUF_INIT;
+	struct tar_piece piece = { .member = aw->delta.disk.member, .number = aw->delta.pieces + 1, .size = aw->delta.staging->raw_len,
+		.mtime = aw->info.time };
+	int rc = -1;
+
+	if (piece_extents(aw->delta.staging, &extents, err) == -1)
+		goto out;
+	piece.extents = extents.ptr;
+	if (aw->delta.pieces == 0) {
+		pthread_mutex_lock(&aw->lock);
+		index_writer_disk_header(aw->index, aw->delta.number, aw->tar_offset);
+		pthread_mutex_unlock(&aw->lock);
+	}
+	if (tar_piece_header(&header, &piece, err) == 0)
+		rc = add_meta(aw, header.ptr, header.len, err);
+out:
+	buf_free(&extents);
+	buf_free(&header);
+	return (rc);
+}
+
+static int
+flush_piece(struct archive_writer *aw, struct err *err)
+{
+	struct frame *staged = aw->delta.staging, *f;
+	size_t len = staged->raw_len;
+
+	if (staged->nblocks == 0)
+		return (0);
+	if (add_piece_header(aw, err) == -1)
+		return (-1);
+	flush(aw);
+	if (want_frame(aw, aw->delta.source, len, err) == -1)
+		return (-1);
+	f = aw->cur;
+	memcpy(f->raw, staged->raw, len);
+	memcpy(f->blocks, staged->blocks, staged->nblocks * sizeof(*f->blocks));
+	f->raw_len = len;
+	f->nblocks = staged->nblocks;
+	f->filled = true;
+	aw->tar_offset += len;
+	aw->delta.data += len;
+	aw->delta.pieces++;
+	flush(aw);
+	staged->nblocks = 0;
+	staged->raw_len = 0;
+	return (add_zeroes(aw, tar_padding(len), err));
+}
+
+int
+archive_writer_delta_block(struct archive_writer *aw, uint64_t offset, const void *p, uint32_t n, struct err *err)
+{
+	struct frame *f = aw->delta.staging;
+	struct index_view v = { offset, n, aw->delta.source, VIEW_DATA };
+
+	if (f->raw_len + n > aw->raw_max && flush_piece(aw, err) == -1)
+		return (-1);
+	f->blocks[f->nblocks].offset = offset;
+	f->blocks[f->nblocks++].length = n;
+	memcpy(f->raw + f->raw_len, p, n);
+	f->raw_len += n;
+	return (archive_writer_delta_view(aw, &v, err));
+}
+
+int
+archive_writer_delta_view(struct archive_writer *aw, const struct index_view *v, struct err *err)
+{
+	int rc;
+
+	pthread_mutex_lock(&aw->lock);
+	rc = index_writer_view(aw->index, aw->delta.number, v, err);
+	pthread_mutex_unlock(&aw->lock);
+	return (rc);
+}
+
+int64_t
+archive_writer_source(struct archive_writer *aw, const struct index_source *s, struct err *err)
+{
+	int64_t n;
+
+	pthread_mutex_lock(&aw->lock);
+	n = index_writer_source(aw->index, s, err);
+	pthread_mutex_unlock(&aw->lock);
+	return (n);
+}
+
+int
+archive_writer_delta_end(struct archive_writer *aw, struct archive_disk_written *written, struct err *err)
+{
+	if (flush_piece(aw, err) == -1)
+		return (-1);
+	flush(aw);
+	if (pipeline_wait(aw->pl, err) == -1)
+		return (-1);
+	*written = (struct archive_disk_written){ .data = aw->delta.data };
+	return (0);
+}
+
+int
+archive_writer_references(struct archive_writer *aw, int (*fn)(void *arg, const uint8_t id[ARCHIVE_ID_LEN], struct err *err), void *arg,
+    struct err *err)
+{
+	return (index_writer_references(aw->index, fn, arg, err));
+}
+
 /* The index goes to its file and into the tar stream at once; its trailer begins the tail frame. */
 struct index_sink {
 	struct archive_writer	*aw;
@@ -521,10 +690,12 @@ archive_writer_free(struct archive_writer *aw)
 	if (aw == NULL)
 		return;
 	pipeline_free(aw->pl);
+	frame_free(aw->delta.staging);
 	for (size_t i = 0; i < aw->nframes; i++)
 		frame_free(aw->frames[i]);
 	free(aw->frames);
 	index_writer_free(aw->index);
 	sha256_free(aw->sha);
+	pthread_mutex_destroy(&aw->lock);
 	free(aw);
 }

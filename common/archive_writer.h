@@ -2,7 +2,8 @@
  * archive_writer.h - writes an archive: a tar stream, cut into frames that are digested and compressed on all cores.
  *
  * Calling sequence:
- *	archive_writer_new -> archive_writer_member* -> archive_writer_disk* -> archive_writer_finish -> archive_writer_free
+ *	archive_writer_new -> archive_writer_member* -> (archive_writer_disk | archive_writer_delta_*)* -> archive_writer_finish
+ *	-> archive_writer_free
  * Data flows one way: the caller's thread cuts the disk's map into frames, readers fill them from the source, workers digest and compress
  * them, one thread writes them in order with their SHA-256 and notes them in the index.
  * Threads: one at a time.
@@ -65,6 +66,31 @@ struct archive_feed {
  */
 int archive_writer_disk(struct archive_writer *aw, const char *target, const char *member, const struct extents *ex, int64_t mtime,
     const struct archive_feed *feed, struct archive_disk_written *written, struct err *err);
+
+/*
+ * A disk of which only the changed blocks are stored here; the rest of its view is other archives'.
+ *
+ * Calling sequence:  delta_begin -> (delta_block | delta_view)*, in rising order -> delta_end
+ */
+
+/** archive_writer_delta_begin(aw, target, member, size, err): Fails: -1. */
+int archive_writer_delta_begin(struct archive_writer *aw, const char *target, const char *member, uint64_t size, struct err *err);
+
+/** archive_writer_delta_block(aw, offset, p, n, err): Store ${n} bytes within one window of the disk, which become part of its view.  Fails: -1. */
+int archive_writer_delta_block(struct archive_writer *aw, uint64_t offset, const void *p, uint32_t n, struct err *err);
+
+/** archive_writer_delta_view(aw, v, err): A part of the disk that is zero, or in a source of another archive (archive_writer_source()).  Fails: -1. */
+int archive_writer_delta_view(struct archive_writer *aw, const struct index_view *v, struct err *err);
+
+/** archive_writer_source(aw, s, err): The number of the source ${s} in this archive's index.  Returns -1 on error. */
+int64_t archive_writer_source(struct archive_writer *aw, const struct index_source *s, struct err *err);
+
+/** archive_writer_delta_end(aw, written, err): Fails: -1. */
+int archive_writer_delta_end(struct archive_writer *aw, struct archive_disk_written *written, struct err *err);
+
+/** archive_writer_references(aw, fn, arg, err): index_writer_references(), of what was written so far. */
+int archive_writer_references(struct archive_writer *aw, int (*fn)(void *arg, const uint8_t id[ARCHIVE_ID_LEN], struct err *err), void *arg,
+    struct err *err);
 
 /** archive_writer_finish(aw, index, written, err): Write the index, to ${index} (unless NULL) and as the last member, and end the archive. */
 int archive_writer_finish(struct archive_writer *aw, struct store_file *index, struct archive_written *written, struct err *err);

@@ -119,13 +119,39 @@ void index_writer_free(struct index_writer *iw);
  */
 int index_writer_member(struct index_writer *iw, const struct index_member *member, struct err *err);
 
-/** index_writer_disk(iw, disk, err): Add a disk.  Returns its number, which is also its source's, or -1, also when its member's name is taken. */
+/**
+ * index_writer_disk(iw, disk, err):
+ * Add a disk, and it as a source.  Returns its number, or -1, also when its member's name is taken.
+ */
 int index_writer_disk(struct index_writer *iw, const struct index_disk *disk, struct err *err);
+
+/** index_writer_disk_source(iw, disk): The number of the disk as a source of this archive. */
+uint32_t index_writer_disk_source(const struct index_writer *iw, uint32_t disk);
+
+/** index_writer_disk_header(iw, disk, tar_offset): Where the disk's first header is, when that is known only later. */
+void index_writer_disk_header(struct index_writer *iw, uint32_t disk, uint64_t tar_offset);
+
+/** index_writer_source(iw, s, err): The number of the source ${s}, a disk of another archive; a new one the first time.  Returns -1 on error. */
+int64_t index_writer_source(struct index_writer *iw, const struct index_source *s, struct err *err);
+
+/**
+ * index_writer_view(iw, disk, v, err):
+ * Add the next part of a disk's view.  From the first call on (a length of 0 adds nothing) the disk's view is what is added here, and its blocks are
+ * not added by themselves.  Fails: -1.
+ */
+int index_writer_view(struct index_writer *iw, uint32_t disk, const struct index_view *v, struct err *err);
+
+/** index_writer_replaces(iw, id, err): The archive ${id} is replaced by this one; again does nothing.  Fails: -1. */
+int index_writer_replaces(struct index_writer *iw, const uint8_t id[ARCHIVE_ID_LEN], struct err *err);
+
+/** index_writer_references(iw, fn, arg, err): Call ${fn} for the id of each other archive that a view names.  Fails: -1, when ${fn} does. */
+int index_writer_references(const struct index_writer *iw, int (*fn)(void *arg, const uint8_t id[ARCHIVE_ID_LEN], struct err *err), void *arg,
+    struct err *err);
 
 /**
  * index_writer_frame(iw, frame, blocks, err):
- * Add the next frame of the archive and its blocks; frame->first_block is set here.  Blocks of a data frame are added to the view
- * of the disk.  Fails: -1.
+ * Add the next frame of the archive and its blocks; frame->first_block is set here, frame->source is a source's number.  Blocks of a disk of this
+ * archive are added to its view, unless index_writer_view() was called for it.  Fails: -1.
  */
 int index_writer_frame(struct index_writer *iw, struct index_frame *frame, const struct index_block *blocks, struct err *err);
 

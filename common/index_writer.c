@@ -9,11 +9,22 @@
 
 #define DISKS_MAX	1024u
 
+#define SOURCES_MAX	65536u
+
 struct disk {
 	struct index_disk	 info;
-	struct spool		*view, *blocks;
+	uint32_t		 source;
+	struct spool		*view;
 	struct index_view	 last;		/* not yet in the spool: the next may go on from it */
 	bool			 partial;	/* last is all there is */
+	bool			 told;		/* its view is told by index_writer_view() */
+};
+
+struct source {
+	struct index_source	 is;
+	struct disk		*own;		/* NULL: a disk of another archive */
+	struct spool		*blocks;	/* NULL: this archive has none of it */
+	bool			 viewed;	/* a view names it */
 };
 
 struct index_writer {
@@ -21,6 +32,10 @@ struct index_writer {
 	struct spool		*frames;
 	struct disk		*disks;
 	uint32_t		 ndisks;
+	struct source		*sources;
+	uint32_t		 nsources, sources_cap;
+	uint8_t			(*replaces)[ARCHIVE_ID_LEN];
+	uint32_t		 nreplaces;
 	struct index_member	*members;
 	uint32_t		 nmembers;
 };
@@ -58,10 +73,12 @@ index_writer_free(struct index_writer *iw)
 {
 	if (iw == NULL)
 		return;
-	for (uint32_t i = 0; i < iw->ndisks; i++) {
+	for (uint32_t i = 0; i < iw->ndisks; i++)
 		spool_free(iw->disks[i].view);
-		spool_free(iw->disks[i].blocks);
-	}
+	for (uint32_t i = 0; i < iw->nsources; i++)
+		spool_free(iw->sources[i].blocks);
+	free(iw->sources);
+	free(iw->replaces);
 	spool_free(iw->frames);
 	free(iw->members);
 	free(iw->disks);
@@ -98,22 +115,104 @@ index_writer_member(struct index_writer *iw, const struct index_member *m, struc
 	return (0);
 }
 
+/* Returns its number, or -1. */
+static int64_t
+add_source(struct index_writer *iw, const struct index_source *is, struct disk *own, struct err *err)
+{
+	uint32_t cap = iw->sources_cap == 0 ? 16 : 2 * iw->sources_cap;
+	struct source *v;
+
+	if (iw->nsources == SOURCES_MAX)
+		return (err_set(err, 0, "the disks refer to more than %u others: consolidate a restore point", SOURCES_MAX));
+	if (iw->nsources == iw->sources_cap) {
+		if ((v = realloc(iw->sources, cap * sizeof(*v))) == NULL)
+			return (err_nomem(err));
+		iw->sources = v;
+		iw->sources_cap = cap;
+	}
+	iw->sources[iw->nsources] = (struct source){ .is = *is, .own = own };
+	if (own != NULL && (iw->sources[iw->nsources].blocks = spool_new(BLOCK_RECORD, err)) == NULL)
+		return (-1);
+	return (iw->nsources++);
+}
+
 int
 index_writer_disk(struct index_writer *iw, const struct index_disk *disk, struct err *err)
 {
 	struct disk *d = &iw->disks[iw->ndisks];
+	struct index_source is = { .disk = iw->ndisks };
+	int64_t source;
 
 	if (iw->ndisks == DISKS_MAX)
 		return (err_set(err, 0, "more than %u disks in one machine", DISKS_MAX));
 	if (name_is_taken(iw, disk->member))
 		return (err_set(err, EEXIST, "member %.60s of the archive", disk->member));
 	d->info = *disk;
-	if ((d->view = spool_new(VIEW_RECORD, err)) == NULL || (d->blocks = spool_new(BLOCK_RECORD, err)) == NULL) {
+	memcpy(is.archive, iw->info.archive, ARCHIVE_ID_LEN);
+	if ((d->view = spool_new(VIEW_RECORD, err)) == NULL || (source = add_source(iw, &is, d, err)) == -1) {
 		spool_free(d->view);
 		memset(d, 0, sizeof(*d));
 		return (-1);
 	}
+	d->source = (uint32_t)source;
 	return ((int)iw->ndisks++);
+}
+
+uint32_t
+index_writer_disk_source(const struct index_writer *iw, uint32_t disk)
+{
+	return (iw->disks[disk].source);
+}
+
+void
+index_writer_disk_header(struct index_writer *iw, uint32_t disk, uint64_t tar_offset)
+{
+	iw->disks[disk].info.header_offset = tar_offset;
+}
+
+int64_t
+index_writer_source(struct index_writer *iw, const struct index_source *is, struct err *err)
+{
+	for (uint32_t i = 0; i < iw->nsources; i++)
+		if (iw->sources[i].is.disk == is->disk && memcmp(iw->sources[i].is.archive, is->archive, ARCHIVE_ID_LEN) == 0)
+			return (i);
+	return (add_source(iw, is, NULL, err));
+}
+
+int
+index_writer_replaces(struct index_writer *iw, const uint8_t id[ARCHIVE_ID_LEN], struct err *err)
+{
+	uint8_t (*v)[ARCHIVE_ID_LEN];
+
+	for (uint32_t i = 0; i < iw->nreplaces; i++)
+		if (memcmp(iw->replaces[i], id, ARCHIVE_ID_LEN) == 0)
+			return (0);
+	if ((v = realloc(iw->replaces, ((size_t)iw->nreplaces + 1) * sizeof(*v))) == NULL)
+		return (err_nomem(err));
+	iw->replaces = v;
+	memcpy(v[iw->nreplaces++], id, ARCHIVE_ID_LEN);
+	return (0);
+}
+
+int
+index_writer_references(const struct index_writer *iw, int (*fn)(void *arg, const uint8_t id[ARCHIVE_ID_LEN], struct err *err), void *arg,
+    struct err *err)
+{
+	const struct source *s;
+	uint32_t k;
+
+	for (uint32_t i = 0; i < iw->nsources; i++) {
+		s = &iw->sources[i];
+		if (s->own != NULL || !s->viewed || s->blocks != NULL)
+			continue;
+		/* Several disks may be in one archive. */
+		for (k = 0; k < i; k++)
+			if (iw->sources[k].viewed && iw->sources[k].blocks == NULL && memcmp(iw->sources[k].is.archive, s->is.archive, ARCHIVE_ID_LEN) == 0)
+				break;
+		if (k == i && fn(arg, s->is.archive, err) == -1)
+			return (-1);
+	}
+	return (0);
 }
 
 static int
@@ -138,25 +237,43 @@ index_writer_partial(struct index_writer *iw, uint32_t disk, uint64_t size)
 
 	d->partial = true;
 	d->info.size = size;
-	d->last = (struct index_view){ 0, size, disk, VIEW_DATA };
+	d->last = (struct index_view){ 0, size, d->source, VIEW_DATA };
 }
 
+/* Joined with the record before it where it goes on from it. */
 static int
-add_view(struct disk *d, const struct index_block *b, uint32_t source, struct err *err)
+join_view(struct disk *d, const struct index_view *v, struct err *err)
 {
-	bool zero = (b->flags & BLOCK_ZERO) != 0;
-	struct index_view v = { b->offset, b->length, zero ? NO_SOURCE : source, zero ? VIEW_ZERO : VIEW_DATA };
-
-	if (d->partial)
-		return (0);
-	if (d->last.length > 0 && d->last.offset + d->last.length == v.offset && d->last.kind == v.kind && d->last.source == v.source) {
-		d->last.length += v.length;
+	if (d->last.length > 0 && d->last.offset + d->last.length == v->offset && d->last.kind == v->kind && d->last.source == v->source) {
+		d->last.length += v->length;
 		return (0);
 	}
 	if (push_view(d, err) == -1)
 		return (-1);
-	d->last = v;
+	d->last = *v;
 	return (0);
+}
+
+static int
+add_view(struct disk *d, const struct index_block *b, struct err *err)
+{
+	bool zero = (b->flags & BLOCK_ZERO) != 0;
+	struct index_view v = { b->offset, b->length, zero ? NO_SOURCE : d->source, zero ? VIEW_ZERO : VIEW_DATA };
+
+	return (d->partial || d->told ? 0 : join_view(d, &v, err));
+}
+
+int
+index_writer_view(struct index_writer *iw, uint32_t disk, const struct index_view *v, struct err *err)
+{
+	struct disk *d = &iw->disks[disk];
+
+	d->told = true;
+	if (v->length == 0)
+		return (0);
+	if (v->kind == VIEW_DATA)
+		iw->sources[v->source].viewed = true;
+	return (join_view(d, v, err));
 }
 
 int
@@ -166,29 +283,31 @@ index_writer_lost(struct index_writer *iw, uint32_t disk, uint64_t offset, uint6
 
 	if (push_view(d, err) == -1)
 		return (-1);
-	d->last = (struct index_view){ offset, length, disk, VIEW_DATA };
+	d->last = (struct index_view){ offset, length, d->source, VIEW_DATA };
 	return (0);
 }
 
 static int
-add_block(struct disk *d, const struct index_block *b, struct err *err)
+add_block(struct source *s, const struct index_block *b, struct err *err)
 {
 	uint8_t r[BLOCK_RECORD];
 
+	if (s->blocks == NULL && (s->blocks = spool_new(BLOCK_RECORD, err)) == NULL)
+		return (-1);
 	le64_put(r, b->offset);
 	le32_put(r + 8, b->length);
 	le32_put(r + 12, b->flags);
 	memcpy(r + 16, b->digest, DIGEST_LEN);
-	return (spool_add(d->blocks, r, err));
+	return (spool_add(s->blocks, r, err));
 }
 
 int
 index_writer_frame(struct index_writer *iw, struct index_frame *f, const struct index_block *blocks, struct err *err)
 {
-	struct disk *d = f->source == NO_SOURCE ? NULL : &iw->disks[f->source];
+	struct source *s = f->source == NO_SOURCE ? NULL : &iw->sources[f->source];
 	uint8_t r[FRAME_RECORD];
 
-	f->first_block = d != NULL ? spool_count(d->blocks) : 0;
+	f->first_block = s != NULL && s->blocks != NULL ? spool_count(s->blocks) : 0;
 	le64_put(r, f->offset);
 	le64_put(r + 8, f->tar_offset);
 	le64_put(r + 16, f->first_block);
@@ -196,8 +315,8 @@ index_writer_frame(struct index_writer *iw, struct index_frame *f, const struct 
 	le32_put(r + 28, f->raw);
 	le32_put(r + 32, f->blocks);
 	le32_put(r + 36, f->source);
-	for (uint32_t i = 0; d != NULL && i < f->blocks; i++)
-		if (add_block(d, &blocks[i], err) == -1 || add_view(d, &blocks[i], f->source, err) == -1)
+	for (uint32_t i = 0; s != NULL && i < f->blocks; i++)
+		if (add_block(s, &blocks[i], err) == -1 || (s->own != NULL && add_view(s->own, &blocks[i], err) == -1))
 			return (-1);
 	return (spool_add(iw->frames, r, err));
 }
@@ -217,7 +336,11 @@ encode_disk(const struct index_disk *d, uint8_t r[DISK_RECORD])
 static uint32_t
 section_count(const struct index_writer *iw)
 {
-	return (3 + 2 * iw->ndisks + (iw->nmembers > 0));
+	uint32_t n = 3 + iw->ndisks + (iw->nmembers > 0) + (iw->nreplaces > 0);
+
+	for (uint32_t i = 0; i < iw->nsources; i++)
+		n += iw->sources[i].blocks != NULL;
+	return (n);
 }
 
 /* The views' last records, which are still open, are counted too. */
@@ -239,10 +362,12 @@ index_writer_length(const struct index_writer *iw)
 	uint64_t at = INDEX_HEADER_LEN + (uint64_t)section_count(iw) * INDEX_SECTION_LEN;
 
 	/* Sections begin at multiples of 8, and all records are multiples of 8. */
-	at += (uint64_t)iw->ndisks * (DISK_RECORD + SOURCE_RECORD) + (uint64_t)iw->nmembers * MEMBER_RECORD +
-	    spool_count(iw->frames) * FRAME_RECORD;
+	at += (uint64_t)iw->ndisks * DISK_RECORD + (uint64_t)iw->nsources * SOURCE_RECORD + (uint64_t)iw->nmembers * MEMBER_RECORD +
+	    (uint64_t)iw->nreplaces * REPLACES_RECORD + spool_count(iw->frames) * FRAME_RECORD;
 	for (uint32_t i = 0; i < iw->ndisks; i++)
-		at += view_count(&iw->disks[i]) * VIEW_RECORD + spool_count(iw->disks[i].blocks) * BLOCK_RECORD;
+		at += view_count(&iw->disks[i]) * VIEW_RECORD;
+	for (uint32_t i = 0; i < iw->nsources; i++)
+		at += iw->sources[i].blocks != NULL ? spool_count(iw->sources[i].blocks) * BLOCK_RECORD : 0;
 	return (round_up(at, 512) + INDEX_TRAILER_LEN);
 }
 
@@ -330,45 +455,71 @@ encode_members(struct index_writer *iw, uint8_t *r, struct err *err)
 	return (got == 1 ? 0 : got == -1 ? -1 : err_set(err, 0, "a small member is in no frame"));
 }
 
-/* Lay out all sections; ${mem} holds the disk records, then the source records, then the small members' records. */
-static int
-plan(struct index_writer *iw, struct section *s, uint8_t *mem, struct err *err)
-{
-	uint64_t at = INDEX_HEADER_LEN + (uint64_t)section_count(iw) * INDEX_SECTION_LEN;
-	uint8_t *sources = mem + (size_t)iw->ndisks * DISK_RECORD, *members = sources + (size_t)iw->ndisks * SOURCE_RECORD, *r;
-	struct disk *d;
-	uint32_t i, n = 0;
+/* The records that are kept in memory, one kind after the other. */
+struct small {
+	uint8_t	*disks, *sources, *members, *replaces;
+	uint8_t	*all;
+};
 
-	for (i = 0; i < iw->ndisks; i++) {
+static int
+encode_small(struct index_writer *iw, struct small *m, struct err *err)
+{
+	size_t disks = (size_t)iw->ndisks * DISK_RECORD, sources = (size_t)iw->nsources * SOURCE_RECORD,
+	    members = (size_t)iw->nmembers * MEMBER_RECORD, replaces = (size_t)iw->nreplaces * REPLACES_RECORD;
+	uint8_t *r;
+
+	if ((m->all = calloc(1, disks + sources + members + replaces + 1)) == NULL)
+		return (err_nomem(err));
+	m->disks = m->all;
+	m->sources = m->disks + disks;
+	m->members = m->sources + sources;
+	m->replaces = m->members + members;
+	for (uint32_t i = 0; i < iw->ndisks; i++) {
 		if (push_view(&iw->disks[i], err) == -1)
 			return (-1);
-		encode_disk(&iw->disks[i].info, mem + (size_t)i * DISK_RECORD);
-		r = sources + (size_t)i * SOURCE_RECORD;
-		memset(r, 0, SOURCE_RECORD);
-		memcpy(r, iw->info.archive, ARCHIVE_ID_LEN);
-		le32_put(r + 16, i);
+		encode_disk(&iw->disks[i].info, m->disks + (size_t)i * DISK_RECORD);
 	}
-	add_section(s, &n, &at, (struct section){ .type = SECTION_DISKS, .count = iw->ndisks,
-	    .length = (uint64_t)iw->ndisks * DISK_RECORD, .mem = mem });
-	add_section(s, &n, &at, (struct section){ .type = SECTION_SOURCES, .count = iw->ndisks,
-	    .length = (uint64_t)iw->ndisks * SOURCE_RECORD, .mem = sources });
-	for (i = 0; i < iw->ndisks; i++) {
-		d = &iw->disks[i];
-		add_section(s, &n, &at, (struct section){ .type = SECTION_VIEW, .number = i, .count = spool_count(d->view),
-		    .length = spool_count(d->view) * VIEW_RECORD, .spool = d->view });
+	for (uint32_t i = 0; i < iw->nsources; i++) {
+		r = m->sources + (size_t)i * SOURCE_RECORD;
+		memcpy(r, iw->sources[i].is.archive, ARCHIVE_ID_LEN);
+		le32_put(r + 16, iw->sources[i].is.disk);
 	}
-	add_section(s, &n, &at, (struct section){ .type = SECTION_FRAMES, .count = spool_count(iw->frames),
-	    .length = spool_count(iw->frames) * FRAME_RECORD, .spool = iw->frames });
-	for (i = 0; i < iw->ndisks; i++) {
-		d = &iw->disks[i];
-		add_section(s, &n, &at, (struct section){ .type = SECTION_BLOCKS, .number = i, .count = spool_count(d->blocks),
-		    .length = spool_count(d->blocks) * BLOCK_RECORD, .spool = d->blocks });
-	}
-	if (iw->nmembers == 0)
-		return (0);
-	add_section(s, &n, &at, (struct section){ .type = SECTION_MEMBERS, .count = iw->nmembers,
-	    .length = (uint64_t)iw->nmembers * MEMBER_RECORD, .mem = members });
-	return (encode_members(iw, members, err));
+	if (replaces > 0)
+		memcpy(m->replaces, iw->replaces, replaces);
+	return (iw->nmembers > 0 ? encode_members(iw, m->members, err) : 0);
+}
+
+static struct section
+in_memory(uint32_t type, uint32_t count, size_t record, const uint8_t *mem)
+{
+	return ((struct section){ .type = type, .count = count, .length = (uint64_t)count * record, .mem = mem });
+}
+
+static struct section
+spooled(uint32_t type, uint32_t number, size_t record, struct spool *sp)
+{
+	return ((struct section){ .type = type, .number = number, .count = spool_count(sp), .length = spool_count(sp) * record, .spool = sp });
+}
+
+/* Lay out all sections. */
+static void
+plan(struct index_writer *iw, struct section *s, const struct small *m)
+{
+	uint64_t at = INDEX_HEADER_LEN + (uint64_t)section_count(iw) * INDEX_SECTION_LEN;
+	uint32_t i, n = 0;
+
+	add_section(s, &n, &at, in_memory(SECTION_DISKS, iw->ndisks, DISK_RECORD, m->disks));
+	add_section(s, &n, &at, in_memory(SECTION_SOURCES, iw->nsources, SOURCE_RECORD, m->sources));
+	for (i = 0; i < iw->ndisks; i++)
+		add_section(s, &n, &at, spooled(SECTION_VIEW, i, VIEW_RECORD, iw->disks[i].view));
+	add_section(s, &n, &at, spooled(SECTION_FRAMES, 0, FRAME_RECORD, iw->frames));
+	for (i = 0; i < iw->nsources; i++)
+		if (iw->sources[i].blocks != NULL)
+			add_section(s, &n, &at, spooled(SECTION_BLOCKS, i, BLOCK_RECORD, iw->sources[i].blocks));
+	if (iw->nmembers > 0)
+		add_section(s, &n, &at, in_memory(SECTION_MEMBERS, iw->nmembers, MEMBER_RECORD, m->members));
+	if (iw->nreplaces > 0)
+		add_section(s, &n, &at, in_memory(SECTION_REPLACES, iw->nreplaces, REPLACES_RECORD, m->replaces));
 }
 
 /* Header and section table, digest included. */
@@ -420,21 +571,22 @@ index_writer_emit(struct index_writer *iw, const struct index_place *place, int 
 {
 	uint32_t n = section_count(iw), i;
 	size_t headlen = INDEX_HEADER_LEN + (size_t)n * INDEX_SECTION_LEN;
-	uint8_t *head = malloc(headlen), *mem = malloc((size_t)iw->ndisks * (DISK_RECORD + SOURCE_RECORD) +
-	    (size_t)iw->nmembers * MEMBER_RECORD + 1);
+	uint8_t *head = malloc(headlen);
+	struct small small = { .all = NULL };
 	struct section *s = calloc(n, sizeof(*s));
 	struct digest_stream *ds = digest_stream_new(err);
 	uint8_t trailer[INDEX_TRAILER_LEN] = { 0 };
 	uint64_t length, end;
 	int rc = -1;
 
-	if (head == NULL || mem == NULL || s == NULL || ds == NULL) {
+	if (head == NULL || s == NULL || ds == NULL) {
 		err_nomem(err);
 		goto out;
 	}
 	length = index_writer_length(iw);
-	if (plan(iw, s, mem, err) == -1)
+	if (encode_small(iw, &small, err) == -1)
 		goto out;
+	plan(iw, s, &small);
 	for (i = 0; i < n; i++) {
 		digest_stream_begin(ds);
 		if (walk_section(&s[i], ds, NULL, NULL, err) == -1)
@@ -455,7 +607,7 @@ index_writer_emit(struct index_writer *iw, const struct index_place *place, int 
 out:
 	digest_stream_free(ds);
 	free(s);
-	free(mem);
+	free(small.all);
 	free(head);
 	return (rc);
 }

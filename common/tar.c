@@ -234,3 +234,25 @@ out:
 	buf_free(&pax);
 	return (rc);
 }
+
+int
+tar_piece_header(struct buf *out, const struct tar_piece *p, struct err *err)
+{
+	struct buf pax = BUF_INIT, name = BUF_INIT;
+	uint8_t h[TAR_BLOCK];
+	char cut[128];
+	int rc = -1;
+
+	if (buf_addf(&name, err, "%s.delta/%06u", p->member, p->number) == -1)
+		goto out;
+	if ((name.len > NAME_FIELD && add_pax(&pax, "path", name.ptr, err) == -1) || add_pax(&pax, "OPENVIRT.extents", p->extents, err) == -1 ||
+	    (p->source != NULL && add_pax(&pax, "OPENVIRT.source", p->source, err) == -1) || add_pax_header(out, name.ptr, &pax, p->mtime, err) == -1)
+		goto out;
+	snprintf(cut, sizeof(cut), "%.*s", name.len > NAME_FIELD ? short_len(name.ptr) : (int)name.len, name.ptr);
+	put_header(h, cut, '0', p->size, p->mtime);
+	rc = buf_add(out, h, TAR_BLOCK, err);
+out:
+	buf_free(&name);
+	buf_free(&pax);
+	return (rc);
+}

@@ -41,6 +41,19 @@ int tar_sparse_map(const struct extents *ex, int (*emit)(void *arg, const void *
 /** tar_plain_header(out, name, size, mtime, err): Append the headers of a plain member: a pax header only where ${name} needs one.  Fails: -1. */
 int tar_plain_header(struct buf *out, const char *name, uint64_t size, int64_t mtime, struct err *err);
 
+/* One piece of a delta. */
+struct tar_piece {
+	const char		*member;	/* of the disk */
+	unsigned int		 number;	/* from 1 */
+	uint64_t		 size;		/* bytes */
+	int64_t			 mtime;
+	const char		*extents;	/* "offset+length,..." */
+	const char		*source;	/* "<archive id>/<disk>" of a replaced archive's blocks; NULL: this disk's own */
+};
+
+/** tar_piece_header(out, piece, err): Append the headers of a piece.  Fails: -1. */
+int tar_piece_header(struct buf *out, const struct tar_piece *piece, struct err *err);
+
 /** tar_padding(length): How many zero bytes follow ${length} bytes of a member's data. */
 static inline uint32_t
 tar_padding(uint64_t length)
