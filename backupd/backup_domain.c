@@ -105,7 +105,7 @@ capture_and_store(struct capture *c, struct point_store **ps, struct domain_resu
 	rc = c->ops->begin(c, err);
 	/* The guest needs no guard any longer, unless it could not be thawed. */
 	moment_end(&c->moment, c->guest);
-	if (rc == 0 && (*ps = point_store_begin(c->guest->run, c->guest->name, c->moment.time, err)) == NULL)
+	if (rc == 0 && (*ps = point_store_begin(c->guest->run, c->guest->name, c->guest->uuid, c->moment.time, err)) == NULL)
 		rc = -1;
 	if (rc == 0)
 		rc = store(c, *ps, err);

@@ -23,7 +23,7 @@ backup_image(const struct backup_run *run, const struct image_file *file, struct
 	struct point_store *ps = NULL;
 	int rc = -1;
 
-	if (s != NULL && (ps = point_store_begin(run, file->vm, time(NULL), err)) != NULL)
+	if (s != NULL && (ps = point_store_begin(run, file->vm, NULL, time(NULL), err)) != NULL)
 		rc = store_image(run, file, s, ps, result, err);
 	point_store_end(ps);
 	source_close(s);

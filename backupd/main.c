@@ -23,19 +23,21 @@ static volatile sig_atomic_t interrupted;
 
 struct options {
 	const char	*config, *once;
-	bool		 check, reconcile, json;
+	bool		 check, reconcile, json, full, reread;
 };
 
 static void
 usage(FILE *f)
 {
 	fprintf(f,
-	    "Usage: virt-backupd [--config FILE] --once JOB [--json]\n"
+	    "Usage: virt-backupd [--config FILE] --once JOB [--full | --reread] [--json]\n"
 	    "       virt-backupd [--config FILE] --check-config\n"
 	    "       virt-backupd --reconcile\n"
 	    "\n"
 	    "  -c, --config FILE    the configuration (%s)\n"
 	    "  -1, --once JOB       run JOB once, in the foreground\n"
+	    "  -F, --full           with --once: read and store everything\n"
+	    "  -e, --reread         with --once: compare also what is known not to have changed\n"
 	    "  -n, --check-config   check the configuration, and which images its jobs find\n"
 	    "  -R, --reconcile      undo what an interrupted run left of a guest: frozen, on an overlay, with a backup job\n"
 	    "  -j, --json           report events as lines of JSON\n"
@@ -171,7 +173,7 @@ static int
 run_once(const struct conf *c, const struct options *o)
 {
 	const struct conf_job *job = conf_find_job(c, o->once);
-	struct run_options opt = { .json = o->json, .interrupted = &interrupted };
+	struct run_options opt = { .json = o->json, .full = o->full, .reread = o->reread, .interrupted = &interrupted };
 	struct err err = ERR_INIT;
 	int rc;
 
@@ -194,11 +196,12 @@ parse(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {
 		{ "config", required_argument, NULL, 'c' }, { "once", required_argument, NULL, '1' }, { "check-config", no_argument, NULL, 'n' },
-		{ "reconcile", no_argument, NULL, 'R' }, { "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'V' }, { NULL, 0, NULL, 0 },
+		{ "reconcile", no_argument, NULL, 'R' }, { "full", no_argument, NULL, 'F' }, { "reread", no_argument, NULL, 'e' },
+		 { "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'V' }, { NULL, 0, NULL, 0 },
 	};
 	int ch;
 
-	while ((ch = getopt_long(argc, argv, "c:1:nRjhV", longs, NULL)) != -1) {
+	while ((ch = getopt_long(argc, argv, "c:1:nRFejhV", longs, NULL)) != -1) {
 		switch (ch) {
 		case 'c':
 			o->config = optarg;
@@ -208,6 +211,12 @@ parse(int argc, char **argv, struct options *o)
 			break;
 		case 'n':
 			o->check = true;
+			break;
+		case 'F':
+			o->full = true;
+			break;
+		case 'e':
+			o->reread = true;
 			break;
 		case 'R':
 			o->reconcile = true;
@@ -230,6 +239,8 @@ parse(int argc, char **argv, struct options *o)
 		return (wrong_usage("there are arguments that belong to no option"));
 	if ((o->once != NULL) + o->check + o->reconcile != 1)
 		return (wrong_usage("say what to do: one of --once JOB, --check-config and --reconcile"));
+	if ((o->full || o->reread) && o->once == NULL)
+		return (wrong_usage("--full and --reread belong to --once"));
 	return (-1);
 }
 

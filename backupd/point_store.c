@@ -9,12 +9,15 @@
 #include <unistd.h>
 
 #include "archive_writer.h"
+#include "chain.h"
+#include "delta_writer.h"
+#include "digest.h"
 #include "io.h"
 
 #define NOTES_MAX	64u
 
 struct stored_disk {
-	char		*target, *member, *source, *format;
+	char		*target, *member, *source, *format, *why, *identity;
 	struct manifest_disk facts;
 };
 
@@ -33,6 +36,10 @@ struct point_store {
 	size_t				 nmembers;
 	char				*notes[NOTES_MAX];
 	size_t				 nnotes;
+	char				**references;	/* ids of the other archives that are needed */
+	size_t				 nreferences;
+	struct chain			 chain;
+	bool				 incremental;
 	struct archive_written		 written;
 };
 
@@ -61,7 +68,7 @@ open_archive(struct point_store *ps, struct err *err)
 }
 
 struct point_store *
-point_store_begin(const struct backup_run *run, const char *vm, time_t t, struct err *err)
+point_store_begin(const struct backup_run *run, const char *vm, const char *uuid, time_t t, struct err *err)
 {
 	struct point_store *ps = calloc(1, sizeof(*ps));
 
@@ -73,6 +80,9 @@ point_store_begin(const struct backup_run *run, const char *vm, time_t t, struct
 	clock_gettime(CLOCK_MONOTONIC, &ps->begun);
 	ps->run = run;
 	ps->info.time = t;
+	ps->chain = (struct chain)CHAIN_INIT;
+	if (run->job->incremental && !run->full)
+		chain_open(&ps->chain, run->repo, vm, uuid);
 	if (open_archive(ps, err) == -1) {
 		point_store_end(ps);
 		return (NULL);
@@ -141,12 +151,121 @@ add_disk(struct point_store *ps, const char *target, const char *member, const c
 	return (d);
 }
 
+/* The source's own identity, and where it has data. */
+static int
+identity_text(const struct source *s, const struct extents *ex, char **out, struct err *err)
+{
+	struct digest_stream *ds;
+	uint8_t digest[DIGEST_LEN];
+	char hex[2 * DIGEST_LEN + 1];
+	struct spool_cursor c;
+	struct extent e;
+	int more, rc = 0;
+
+	*out = NULL;
+	if (s->identity == NULL)
+		return (0);
+	if ((ds = digest_stream_new(err)) == NULL)
+		return (-1);
+	digest_stream_begin(ds);
+	spool_cursor_init(&c, ex->spool);
+	while ((more = extents_next(&c, &e, err)) == 1)
+		digest_stream_add(ds, &e, sizeof(e));
+	digest_stream_end(ds, digest);
+	digest_stream_free(ds);
+	if (more == -1)
+		return (-1);
+	for (size_t i = 0; i < DIGEST_LEN; i++)
+		snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+	if (asprintf(out, "%s:%s", s->identity, hex) == -1) {
+		*out = NULL;
+		rc = err_nomem(err);
+	}
+	return (rc);
+}
+
+static int
+store_full(struct point_store *ps, struct stored_disk *d, const struct source *s, const struct extents *ex, const struct archive_feed *feed,
+    struct err *err)
+{
+	struct archive_disk_written w;
+
+	if (archive_writer_disk(ps->aw, d->target, d->member, ex, s->mtime != 0 ? s->mtime : ps->info.time, feed, &w, err) == -1)
+		return (-1);
+	d->facts.how = "full";
+	d->facts.data = w.data;
+	d->facts.zero = w.zero;
+	return (0);
+}
+
+static int
+store_delta(struct point_store *ps, struct stored_disk *d, const struct delta_base *base, const struct manifest_disk *before,
+    const struct source *s, const struct extents *ex, const struct archive_feed *feed, struct err *err)
+{
+	bool unchanged = !ps->run->reread && d->identity != NULL && before->identity != NULL && strcmp(d->identity, before->identity) == 0;
+	struct extents *none = NULL;
+	const struct extents *dirty = s->dirty;
+	struct delta_written w;
+	int rc = -1;
+
+	if (unchanged && ((none = extents_new(ex->size, err)) == NULL || extents_end(none, err) == -1))
+		goto out;
+	if (unchanged)
+		dirty = none;
+	if ((rc = delta_write(ps->aw, d->target, d->member, base, ex, dirty, feed, &w, err)) == -1)
+		goto out;
+	ps->incremental = true;
+	d->facts.how = unchanged ? "unchanged" : dirty != NULL ? "bitmap" : "compared";
+	d->facts.data = w.stored;
+	if (w.lost > 0)
+		point_store_note(ps, "%s: %llu bytes were stored again, because the archive that had them is not to be had", d->target,
+		    (unsigned long long)w.lost);
+out:
+	extents_free(none);
+	return (rc);
+}
+
+/* Whether the disk is stored in full (1, 0, -1 on error), and why, where the machine has earlier points. */
+static int
+choose_full(struct point_store *ps, struct stored_disk *d, const struct manifest_disk *before, struct err *err)
+{
+	int r = 0;
+
+	if (before == NULL && ps->chain.set != NULL)
+		r = asprintf(&d->why, "the latest restore point has no disk %s", d->target);
+	else if (before == NULL && ps->chain.why[0] != '\0')
+		r = asprintf(&d->why, "the latest restore point cannot be gone on from: %s", ps->chain.why);
+	else if (before != NULL && strcmp(before->format, d->format) != 0)
+		r = asprintf(&d->why, "the format was %s, and is %s now", before->format, d->format);
+	if (r == -1) {
+		d->why = NULL;
+		return (err_nomem(err));
+	}
+	return (before == NULL || d->why != NULL ? 1 : 0);
+}
+
+static int
+store_disk(struct point_store *ps, struct stored_disk *d, struct source *s, const struct extents *ex, struct err *err)
+{
+	struct delta_base base = { .set = ps->chain.set };
+	const struct manifest_disk *before = chain_disk(&ps->chain, d->target, &base.disk);
+	struct archive_feed feed = source_feed(s);
+	int full = choose_full(ps, d, before, err);
+
+	if (full == -1 || identity_text(s, ex, &d->identity, err) == -1)
+		return (-1);
+	if ((full ? store_full(ps, d, s, ex, &feed, err) : store_delta(ps, d, &base, before, s, ex, &feed, err)) == -1)
+		return (-1);
+	d->facts.why = d->why;
+	d->facts.identity = d->identity;
+	return (0);
+}
+
 int
 point_store_disk(struct point_store *ps, const char *target, const char *member, const char *format, struct source *s, struct err *err)
 {
 	struct stored_disk *d = add_disk(ps, target, member, format, s, err);
-	struct archive_feed feed = source_feed(s);
-	struct archive_disk_written w;
+	const char *label = strcmp(ps->vm, target) == 0 ? ps->vm : target;
 	struct extents *ex;
 	int rc;
 
@@ -154,28 +273,42 @@ point_store_disk(struct point_store *ps, const char *target, const char *member,
 		return (-1);
 	s->tick = tick;
 	s->tick_arg = ps;
-	progress_begin(ps->run->progress, strcmp(ps->vm, target) == 0 ? ps->vm : target, s->size);
+	progress_begin(ps->run->progress, label, s->size);
 	if ((ex = source_extents(s, err)) == NULL)
 		return (-1);
-	progress_begin(ps->run->progress, strcmp(ps->vm, target) == 0 ? ps->vm : target, ex->bytes);
-	rc = archive_writer_disk(ps->aw, target, member, ex, s->mtime != 0 ? s->mtime : ps->info.time, &feed, &w, err);
+	progress_begin(ps->run->progress, label, ex->bytes);
+	rc = store_disk(ps, d, s, ex, err);
 	progress_end(ps->run->progress);
-	if (rc == 0) {
-		d->facts.provisioned = ex->bytes;
-		d->facts.read = s->bytes_read;
-		d->facts.data = w.data;
-		d->facts.zero = w.zero;
-		if (s->scanned)
-			point_store_note(ps, "the storage of %s could not tell holes: zeroes were found by reading everything", target);
-	}
+	d->facts.provisioned = ex->bytes;
+	d->facts.read = s->bytes_read;
+	if (s->scanned)
+		point_store_note(ps, "the storage of %s could not tell holes: zeroes were found by reading everything", target);
 	extents_free(ex);
 	return (rc);
+}
+
+static int
+add_reference(void *arg, const uint8_t id[ARCHIVE_ID_LEN], struct err *err)
+{
+	struct point_store *ps = arg;
+	char **v = realloc(ps->references, (ps->nreferences + 1) * sizeof(*v)), *text = malloc(UUID_LEN);
+
+	if (v != NULL)
+		ps->references = v;
+	if (v == NULL || text == NULL) {
+		free(text);
+		return (err_nomem(err));
+	}
+	uuid_text(id, text);
+	v[ps->nreferences++] = text;
+	return (0);
 }
 
 int
 point_store_finish(struct point_store *ps, struct err *err)
 {
-	if (archive_writer_finish(ps->aw, ps->index, &ps->written, err) == -1 || store_sync(ps->archive, err) == -1 ||
+	if (archive_writer_references(ps->aw, add_reference, ps, err) == -1 ||
+	    archive_writer_finish(ps->aw, ps->index, &ps->written, err) == -1 || store_sync(ps->archive, err) == -1 ||
 	    store_sync(ps->index, err) == -1)
 		return (-1);
 	return (0);
@@ -187,10 +320,11 @@ publish(struct point_store *ps, const struct point_facts *facts, struct manifest
 	char host[256] = "", id[UUID_LEN];
 	struct buf sums = BUF_INIT;
 	struct manifest m = {
-		.vm = ps->vm, .kind = "full", .consistency = facts->consistency, .capture = facts->capture, .uuid = facts->uuid,
+		.vm = ps->vm, .kind = ps->incremental ? "incremental" : "full", .consistency = facts->consistency, .capture = facts->capture, .uuid = facts->uuid,
 		.freeze_ms = facts->freeze_ms, .job = ps->run->job->name, .host = host, .program = "openvirt-backup " OVB_VERSION,
 		.time = (time_t)ps->info.time, .finished = time(NULL), .notes = (const char **)ps->notes, .nnotes = ps->nnotes, .disks = disks,
 		.ndisks = ps->ndisks, .members = ps->members, .nmembers = ps->nmembers, .stored = ps->written.size,
+		.references = (const char **)ps->references, .nreferences = ps->nreferences,
 		.archive = { .id = id, .file = ps->file, .codec = ps->info.codec->name, .sha256 = ps->written.sha256, .level = ps->info.level,
 		    .size = ps->written.size, .raw = ps->written.raw },
 	};
@@ -224,6 +358,7 @@ point_store_publish(struct point_store *ps, const struct point_facts *facts, str
 	free(disks);
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	result->stored = ps->written.size;
+	result->incremental = ps->incremental;
 	result->seconds = (double)(now.tv_sec - ps->begun.tv_sec) + (double)(now.tv_nsec - ps->begun.tv_nsec) / 1e9;
 	result->point = *point_published(ps->pw);
 	return (rc);
@@ -243,6 +378,8 @@ point_store_end(struct point_store *ps)
 		free(ps->disks[i].member);
 		free(ps->disks[i].source);
 		free(ps->disks[i].format);
+		free(ps->disks[i].why);
+		free(ps->disks[i].identity);
 	}
 	free(ps->disks);
 	for (size_t i = 0; i < ps->nmembers; i++)
@@ -250,6 +387,10 @@ point_store_end(struct point_store *ps)
 	free(ps->members);
 	for (size_t i = 0; i < ps->nnotes; i++)
 		free(ps->notes[i]);
+	for (size_t i = 0; i < ps->nreferences; i++)
+		free(ps->references[i]);
+	free(ps->references);
+	chain_close(&ps->chain);
 	free(ps->vm);
 	free(ps);
 }

@@ -24,6 +24,8 @@ struct backup_run {
 	const volatile sig_atomic_t	*interrupted;	/* set by a signal: give up cleanly */
 	const char			*state;		/* folder of what is kept between runs */
 	bool				 json;
+	bool				 full;		/* read and store everything */
+	bool				 reread;	/* compare also what is known not to have changed */
 };
 
 /* What the manifest says that the archive does not. */
@@ -39,13 +41,18 @@ struct point_result {
 	uint64_t	 provisioned;	/* of them, allocated */
 	uint64_t	 read;		/* bytes read */
 	uint64_t	 stored;	/* of the archive */
+	bool		 incremental;	/* it needs archives of other points, or is one of pieces */
 	double		 seconds;	/* since point_store_begin() */
 };
 
 struct point_store;
 
-/** point_store_begin(run, vm, t, err): A point of the machine ${vm} as it was at ${t}.  Fails: NULL. */
-struct point_store *point_store_begin(const struct backup_run *run, const char *vm, time_t t, struct err *err);
+/**
+ * point_store_begin(run, vm, uuid, t, err):
+ * A point of the machine ${vm} (a domain with that UUID, or NULL) as it was at ${t}.  What has not changed since its latest point is taken over from
+ * there, unless the job or the run want all.  Fails: NULL.
+ */
+struct point_store *point_store_begin(const struct backup_run *run, const char *vm, const char *uuid, time_t t, struct err *err);
 
 /** point_store_note(ps, fmt, ...): Add a sentence to the manifest's notes.  Never fails: one that has no room is left out. */
 void point_store_note(struct point_store *ps, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -53,7 +60,7 @@ void point_store_note(struct point_store *ps, const char *fmt, ...) __attribute_
 /** point_store_member(ps, name, p, n, err): Store a small member; all come before the first disk.  Fails: -1. */
 int point_store_member(struct point_store *ps, const char *name, const void *p, size_t n, struct err *err);
 
-/** point_store_disk(ps, target, member, format, s, err): Read all of ${s} into the archive.  Fails: -1. */
+/** point_store_disk(ps, target, member, format, s, err): Read ${s}, or what of it has changed, into the archive.  Fails: -1. */
 int point_store_disk(struct point_store *ps, const char *target, const char *member, const char *format, struct source *s, struct err *err);
 
 /** point_store_finish(ps, err): End the archive and make it durable.  The sources are not needed any more.  Fails: -1. */

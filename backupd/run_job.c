@@ -36,6 +36,12 @@ event(json_t *o)
 	json_decref(o);
 }
 
+static const char *
+kind(const struct point_result *r)
+{
+	return (r->incremental ? "incremental" : "full");
+}
+
 static void
 report_done(const struct run_options *opt, const struct image_file *f, const struct point_result *r)
 {
@@ -43,13 +49,15 @@ report_done(const struct run_options *opt, const struct image_file *f, const str
 	uint64_t per_second = r->seconds > 0 ? (uint64_t)((double)r->read / r->seconds) : 0;
 
 	if (opt->json) {
-		event(json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f}", "event", "done", "vm", f->vm, "point", r->point.name, "size",
+		event(json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f}", "event", "done", "vm", f->vm, "point", r->point.name, "kind",
+		    kind(r), "size",
 		    (json_int_t)r->size, "provisioned", (json_int_t)r->provisioned, "read", (json_int_t)r->read, "stored", (json_int_t)r->stored,
 		    "seconds", r->seconds));
 		return;
 	}
-	printf("%s@%s: %s disk, %s provisioned, %s stored, %s, %s/s\n", f->vm, r->point.name, human_size(r->size, size),
-	    human_size(r->provisioned, provisioned), human_size(r->stored, stored), human_duration(r->seconds, duration), human_size(per_second, rate));
+	printf("%s@%s: %s disk, %s provisioned, %s stored, %s, %s/s%s\n", f->vm, r->point.name, human_size(r->size, size),
+	    human_size(r->provisioned, provisioned), human_size(r->stored, stored), human_duration(r->seconds, duration), human_size(per_second, rate),
+	    r->incremental ? ", incremental" : "");
 	fflush(stdout);
 }
 
@@ -84,7 +92,8 @@ report_domain(const struct run_options *opt, const char *vm, const struct domain
 	json_t *o;
 
 	if (opt->json) {
-		o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f}", "event", "done", "vm", vm, "point", r->point.name, "capture", d->capture,
+		o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f}", "event", "done", "vm", vm, "point", r->point.name, "kind", kind(r),
+		    "capture", d->capture,
 		    "consistency", d->consistency, "size", (json_int_t)r->size, "provisioned", (json_int_t)r->provisioned, "read", (json_int_t)r->read,
 		    "stored", (json_int_t)r->stored, "seconds", r->seconds);
 		if (o != NULL && d->freeze_ms >= 0) {
@@ -98,9 +107,9 @@ report_domain(const struct run_options *opt, const char *vm, const struct domain
 	}
 	if (d->freeze_ms >= 0)
 		snprintf(frozen, sizeof(frozen), ", frozen for %lld ms", (long long)d->freeze_ms);
-	printf("%s@%s: %s disks, %s provisioned, %s stored, %s, %s (%s)%s\n", vm, r->point.name, human_size(r->size, size),
-	    human_size(r->provisioned, provisioned), human_size(r->stored, stored), human_duration(r->seconds, duration), d->consistency, d->capture,
-	    frozen);
+	printf("%s@%s: %s disks, %s provisioned, %s stored, %s, %s%s (%s)%s\n", vm, r->point.name, human_size(r->size, size),
+	    human_size(r->provisioned, provisioned), human_size(r->stored, stored), human_duration(r->seconds, duration),
+	    r->incremental ? "incremental, " : "", d->consistency, d->capture, frozen);
 	if (d->why[0] != '\0')
 		printf("%s: not quiesced: %s\n", vm, d->why);
 	fflush(stdout);
@@ -183,7 +192,8 @@ run_job(const struct conf_job *job, const struct run_options *opt, struct err *e
 {
 	struct machines m = { .files = IMAGE_FILES_INIT, .domains = DOMAIN_NAMES_INIT };
 	struct progress progress;
-	struct backup_run run = { .job = job, .progress = &progress, .interrupted = opt->interrupted };
+	struct backup_run run = { .job = job, .progress = &progress, .interrupted = opt->interrupted, .full = opt->full,
+		.reread = opt->reread };
 	int rc = -1;
 
 	if (run_job_unsupported(job, err) == -1 || find_machines(job, &m, err) == -1 ||

@@ -1,6 +1,6 @@
 #include "source.h"
 
-#include <stddef.h>
+#include <stdlib.h>
 
 struct extents *
 source_extents(struct source *s, struct err *err)
@@ -84,6 +84,9 @@ source_settled(struct source *s, struct err *err)
 void
 source_close(struct source *s)
 {
-	if (s != NULL)
-		s->ops->close(s);
+	if (s == NULL)
+		return;
+	free(s->identity);
+	extents_free(s->dirty);
+	s->ops->close(s);
 }

@@ -48,6 +48,8 @@ struct source {
 	_Atomic uint64_t	 bytes_read;	/* all reads so far */
 	bool			 scanned;	/* zeroes were found by reading: the storage could not tell holes */
 	bool			 in_use;	/* somebody holds it for writing, and the job allows that */
+	char			*identity;	/* the same text means the same bytes, if its extents are the same too; NULL: cannot be told */
+	struct extents		*dirty;		/* what may have changed since the job's checkpoint; NULL: cannot be told */
 
 	/* Called, where set, while the disk is read, with the bytes read so far; -1 stops. */
 	int			(*tick)(void *arg, uint64_t done, struct err *);

@@ -3,11 +3,13 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "digest.h"
@@ -17,6 +19,7 @@
 #include "source.h"
 
 #define SCAN_CHUNK	((size_t)1 << 20)	/* read at once when looking for zeroes */
+#define SETTLE_S	2			/* seconds after which a file's time tells of another write */
 #define SCAN_GRAIN	4096u			/* zeroes are found in pieces of this size: a page, and most file systems' block */
 
 struct image {
@@ -73,6 +76,26 @@ open_image(struct image *im, const char *path, bool allow_in_use, struct err *er
 	return (0);
 }
 
+/*
+ * A file that was written in the last moments may be written once more without its time telling: file systems' clocks tick in milliseconds
+ * only.
+ */
+static int
+identify(struct image *im, struct err *err)
+{
+	const struct stat *sb = &im->opened;
+
+	if (!S_ISREG(sb->st_mode) || im->s.in_use || sb->st_mtim.tv_sec + SETTLE_S >= time(NULL))
+		return (0);
+	if (asprintf(&im->s.identity, "%llx:%llx:%llu:%lld.%09ld:%lld.%09ld", (unsigned long long)sb->st_dev, (unsigned long long)sb->st_ino,
+	    (unsigned long long)sb->st_size, (long long)sb->st_mtim.tv_sec, sb->st_mtim.tv_nsec, (long long)sb->st_ctim.tv_sec,
+	    sb->st_ctim.tv_nsec) == -1) {
+		im->s.identity = NULL;
+		return (err_nomem(err));
+	}
+	return (0);
+}
+
 struct source *
 source_image_open(const char *path, bool allow_in_use, struct err *err)
 {
@@ -85,7 +108,7 @@ source_image_open(const char *path, bool allow_in_use, struct err *err)
 	}
 	im->s.ops = &image_ops;
 	im->fd = -1;
-	if (open_image(im, path, allow_in_use, err) == -1) {
+	if (open_image(im, path, allow_in_use, err) == -1 || identify(im, err) == -1) {
 		source_close(&im->s);
 		return (NULL);
 	}

@@ -192,3 +192,13 @@ archive_close(struct archive_reader *ar)
 	free(ar->note);
 	free(ar);
 }
+
+bool
+archive_is_whole(const struct archive_reader *ar)
+{
+	uint64_t frames = index_frame_count(ar->ix);
+	struct err ignored = ERR_INIT;
+	struct index_frame f;
+
+	return (frames == 0 || (index_frames(ar->ix, frames - 1, 1, &f, &ignored) == 0 && f.offset + f.stored <= ar->data->size));
+}

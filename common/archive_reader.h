@@ -28,6 +28,9 @@ struct archive_reader *archive_open_bare(const char *path, struct err *err);
 
 void archive_close(struct archive_reader *ar);
 
+/** archive_is_whole(ar): Whether the file is as long as the frames that its index lists. */
+bool archive_is_whole(const struct archive_reader *ar);
+
 /*
  * The archives that a restore needs: the one of its point, and those that the point's index names, opened when they are first
  * asked for.  Threads: any, for archive_set_first() and archive_set_find().

@@ -117,6 +117,7 @@ struct conf_job {
 	const struct conf_repository	**replicate;	/* no doubles, never the job's own */
 	size_t				  nreplicate;
 	struct compression		  compression;
+	int				  incremental;	/* 0: every point has all of its data in its own archive */
 	char				 *schedule;	/* NULL: only on request */
 	char				 *full;		/* NULL: not given */
 	struct conf_keep		  keep;		/* meaningful when keep_at.line != 0: then it keeps something */

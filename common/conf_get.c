@@ -225,6 +225,19 @@ conf_get_path(const struct conf_text *t, const config_setting_t *group, const ch
 }
 
 int
+conf_get_bool(const struct conf_text *t, const config_setting_t *group, const char *key, int *out, struct err *err)
+{
+	const config_setting_t *s = config_setting_get_member(group, key);
+
+	if (s == NULL)
+		return (0);
+	if (config_setting_type(s) != CONFIG_TYPE_BOOL)
+		return (conf_mistyped(t, s, "true or false", err));
+	*out = config_setting_get_bool(s) != 0;
+	return (0);
+}
+
+int
 conf_get_choice(const struct conf_text *t, const config_setting_t *group, const char *key, const char *const *names, int *out,
     struct err *err)
 {

@@ -57,6 +57,9 @@ int conf_get_path(const struct conf_text *t, const config_setting_t *group, cons
 int conf_get_choice(const struct conf_text *t, const config_setting_t *group, const char *key, const char *const *names, int *out,
     struct err *err);
 
+/** conf_get_bool(t, group, key, out, err): 1 for true, 0 for false. */
+int conf_get_bool(const struct conf_text *t, const config_setting_t *group, const char *key, int *out, struct err *err);
+
 /** conf_get_name(t, group, out, err): The key "name", which must be given and be fit for a file name. */
 int conf_get_name(const struct conf_text *t, const config_setting_t *group, char **out, struct err *err);
 

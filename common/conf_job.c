@@ -13,10 +13,10 @@
 
 /* The keys of a job, the three sources first and in the order of enum conf_source, and the kinds of job that have them. */
 static const char *const job_keys[] = { "domains", "images", "from", "name", "connection", "exclude", "exclude_disks",
-    "capture", "quiesce", "quiesce_timeout", "no_quiesce", "scratch", "scratch_max", "in_use",
+    "capture", "quiesce", "quiesce_timeout", "no_quiesce", "scratch", "scratch_max", "in_use", "incremental",
     "repository", "replicate", "compression", "schedule", "full", "keep", NULL };
 static const unsigned int job_kinds[] = { DOMAINS, IMAGES, FROM, ANY, DOMAINS, DOMAINS, DOMAINS,
-    DOMAINS, DOMAINS, DOMAINS, DOMAINS, DOMAINS, DOMAINS, IMAGES,
+    DOMAINS, DOMAINS, DOMAINS, DOMAINS, DOMAINS, DOMAINS, IMAGES, DOMAINS | IMAGES,
     ANY, ANY, ANY, ANY, ANY, ANY };
 
 static const struct conf_repository *
@@ -52,7 +52,7 @@ job_source(const struct conf_text *t, const config_setting_t *group, struct conf
 	for (k = 0; job_keys[k] != NULL; k++) {
 		if ((job_kinds[k] & (1u << j->source)) == 0 && (s = config_setting_get_member(group, job_keys[k])) != NULL)
 			return (conf_fail(t, s, err, "only a job with %s has it, and this one has %s: remove it",
-			    job_kinds[k] == DOMAINS ? "domains" : "images", config_setting_name(source)));
+			    job_kinds[k] == DOMAINS ? "domains" : job_kinds[k] == IMAGES ? "images" : "domains or images", config_setting_name(source)));
 	}
 	return (0);
 }
@@ -232,6 +232,7 @@ job(const struct conf_text *t, const config_setting_t *group, const struct conf 
 {
 	if (!config_setting_is_group(group))
 		return (conf_mistyped(t, group, "a group like { name = \"images\"; images = [ \"/srv/images/*.img\" ]; }", err));
+	j->incremental = 1;
 	j->where = conf_text_where(t, (int)config_setting_source_line(group));
 	j->schedule_at = conf_place(t, group, "schedule");
 	j->keep_at = conf_place(t, group, "keep");
@@ -244,6 +245,7 @@ job(const struct conf_text *t, const config_setting_t *group, const struct conf 
 	    job_images(t, group, j, err) == -1 ||
 	    job_repositories(t, group, c, j, err) == -1 ||
 	    job_compression(t, group, &j->compression, err) == -1 ||
+	    conf_get_bool(t, group, "incremental", &j->incremental, err) == -1 ||
 	    job_keep(t, config_setting_get_member(group, "keep"), &j->keep, err) == -1 ||
 	    conf_get_string(t, group, "schedule", &j->schedule, err) == -1 ||
 	    conf_get_string(t, group, "full", &j->full, err) == -1)

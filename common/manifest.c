@@ -68,9 +68,10 @@ disks(const struct manifest *m)
 	for (size_t i = 0; i < m->ndisks; i++) {
 		const struct manifest_disk *d = &m->disks[i];
 
-		json_array_append_new(a, json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "target", d->target, "member", d->member,
-		    "source", d->source, "format", d->format, "size", (json_int_t)d->size, "provisioned", (json_int_t)d->provisioned,
-		    "read", (json_int_t)d->read, "data", (json_int_t)d->data, "zero", (json_int_t)d->zero));
+		json_array_append_new(a, json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:s*, s:s*, s:s*}", "target", d->target, "member",
+		    d->member, "source", d->source, "format", d->format, "size", (json_int_t)d->size, "provisioned", (json_int_t)d->provisioned,
+		    "read", (json_int_t)d->read, "data", (json_int_t)d->data, "zero", (json_int_t)d->zero, "how", d->how, "why", d->why,
+		    "identity", d->identity));
 	}
 	return (a);
 }
@@ -168,6 +169,10 @@ decode_disk(const json_t *o, struct manifest_disk *d, struct err *err)
 	    doc_size(o, "read", &d->read, err) == -1 || doc_size(o, "data", &d->data, err) == -1 ||
 	    doc_size(o, "zero", &d->zero, err) == -1)
 		return (-1);
+	/* Later additions: missing in older manifests. */
+	d->how = json_string_value(json_object_get(o, "how"));
+	d->why = json_string_value(json_object_get(o, "why"));
+	d->identity = json_string_value(json_object_get(o, "identity"));
 	return (0);
 }
 

@@ -24,6 +24,9 @@ struct manifest_disk {
 	uint64_t	 read;			/* bytes read from the source to store it */
 	uint64_t	 data;			/* bytes in the tar stream */
 	uint64_t	 zero;			/* of these, in zero blocks */
+	const char	*how;			/* full, compared, bitmap, unchanged: what was read, and why; NULL: not told (full) */
+	const char	*why;			/* it is full though there was an earlier point; NULL: it is not, or there was none */
+	const char	*identity;		/* of the source and its extents; NULL: not known */
 };
 
 struct manifest_member {

@@ -32,6 +32,8 @@ def quoted(text):
 def value(v):
     if isinstance(v, str):
         return quoted(v)
+    if isinstance(v, bool):
+        return 'true' if v else 'false'
     if isinstance(v, (list, tuple)):
         return '[ %s ]' % ', '.join(map(value, v))
     if isinstance(v, dict):
@@ -47,9 +49,10 @@ def make_config(*jobs, repository=REPO, file='backupd.conf'):
     return os.path.abspath(file)
 
 
-def image_job(*paths, compression='none', name='job', **keys):
-    """A job over exactly these images."""
-    return dict(name=name, images=[re.sub(r'([*?[\\])', r'\\\1', os.path.abspath(p)) for p in paths], compression=compression, **keys)
+def image_job(*paths, compression='none', name='job', incremental=False, **keys):
+    """A job over exactly these images, whose points are full ones unless incremental is set."""
+    return dict(name=name, images=[re.sub(r'([*?[\\])', r'\\\1', os.path.abspath(p)) for p in paths], compression=compression,
+                incremental=incremental, **keys)
 
 
 def once_command(conf, job='job', *options):
