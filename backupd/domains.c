@@ -47,8 +47,10 @@ domains_find(struct hypervisor *hv, const struct conf_job *job, struct domain_na
 
 	if ((n = virConnectListAllDomains(hv->conn, &all, 0)) == -1)
 		return (hypervisor_failed(err, "cannot list the domains of %s", hv->uri));
-	if ((out->v = calloc((size_t)n + 1, sizeof(*out->v))) == NULL)
-		rc = err_nomem(err);
+	if ((out->v = calloc((size_t)n + 1, sizeof(*out->v))) == NULL) {
+		err_nomem(err);
+		rc = -1;
+	}
 	for (int i = 0; i < n; i++) {
 		if (rc == 0)
 			rc = add(all[i], job, out, err);

@@ -72,13 +72,12 @@ hear(struct guard *g, int ms)
 	struct pollfd pfd = { .fd = GUARD_FD, .events = POLLIN };
 	char c = 0;
 	ssize_t n;
-	int r;
 
 	if (!g->parent) {
 		poll(NULL, 0, ms < 0 ? 0 : ms);
 		return (0);
 	}
-	if ((r = poll(&pfd, 1, ms)) <= 0)
+	if (poll(&pfd, 1, ms) <= 0)
 		return (0);
 	if ((n = recv(GUARD_FD, &c, 1, MSG_DONTWAIT)) == 1)
 		return (c);

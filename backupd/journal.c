@@ -24,7 +24,8 @@ journal_folder(char **out, struct err *err)
 {
 	if (asprintf(out, "%s/journal", state_dir()) == -1) {
 		*out = NULL;
-		return (err_nomem(err));
+		err_nomem(err);
+		return (-1);
 	}
 	return (make_folder(*out, 0700, err));
 }
@@ -355,6 +356,7 @@ journal_each(void (*fn)(void *arg, const char *uuid), void *arg, struct err *err
 		free(folder);
 		return (-1);
 	}
+	/* cppcheck-suppress readdirCalled ; glibc's is safe for threads with a DIR each */
 	while ((e = readdir(d)) != NULL)
 		if (strlen(e->d_name) == UUID_LEN - 1 + strlen(SUFFIX) && strcmp(e->d_name + UUID_LEN - 1, SUFFIX) == 0) {
 			memcpy(uuid, e->d_name, UUID_LEN - 1);

@@ -18,7 +18,7 @@
 #include "tool.h"
 
 #define STOP_SECONDS	10
-#define CLIENTS		"8"
+#define SHARED		"--shared=8"	/* clients at a time */
 #define HINT		"package qemu-utils"
 
 extern char **environ;
@@ -141,7 +141,7 @@ become(const char *const *argv, char **env, char *listen_pid, int fd, pid_t pare
 static int
 spawn(struct qemu_nbd *q, const char *options, int fd, struct err *err)
 {
-	const char *argv[] = { "qemu-nbd", "--persistent", "--shared=" CLIENTS, "--read-only", "--image-opts", options, NULL };
+	const char *argv[] = { "qemu-nbd", "--persistent", SHARED, "--read-only", "--image-opts", options, NULL };
 	char listen_pid[48] = "LISTEN_PID=", listen_fds[] = "LISTEN_FDS=1";
 	pid_t parent = getpid();
 	char **env;

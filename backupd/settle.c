@@ -30,6 +30,7 @@ remove_folder(const char *path, struct err *err)
 
 	if (d == NULL)
 		return (errno == ENOENT ? 0 : err_set(err, errno, "cannot read the folder %s", path));
+	/* cppcheck-suppress readdirCalled ; glibc's is safe for threads with a DIR each */
 	while ((e = readdir(d)) != NULL)
 		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
 		    (size_t)snprintf(name, sizeof(name), "%s/%s", path, e->d_name) < sizeof(name))
