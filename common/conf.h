@@ -5,7 +5,7 @@
  *
  * A struct conf is complete and consistent: defaults are filled in, every name of a repository is resolved, and what it holds
  * never changes.  All strings and pointers in it live until conf_free(); any number of threads may read it.
- * What the schedule, keep.within and full say is checked by the modules that act upon them.
+ * What schedule and full say is checked by the modules that act upon them.
  *
  * The files behind this header:
  *   conf.c       conf_load, conf_parse, conf_free: text to tree to values
@@ -66,7 +66,7 @@ struct conf_repository {
 
 struct conf_keep {
 	int	 last, hourly, daily, weekly, monthly, yearly;	/* 0: none for this reason */
-	char	*within;					/* NULL: not given */
+	char	*within;					/* a span of time (span.h); NULL: not given */
 };
 
 enum conf_source {

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "conf_list.h"
+#include "span.h"
 
 #define LIST		"a list of groups like ( { name = \"images\"; images = [ \"/srv/images/*.img\" ]; } )"
 #define DOMAINS		(1u << CONF_SOURCE_DOMAINS)
@@ -188,6 +189,8 @@ job_keep(const struct conf_text *t, const config_setting_t *s, struct conf_keep 
 {
 	static const char *const known[] = { "last", "hourly", "daily", "weekly", "monthly", "yearly", "within", NULL };
 	int *const counts[] = { &k->last, &k->hourly, &k->daily, &k->weekly, &k->monthly, &k->yearly };
+	struct err why = ERR_INIT;
+	struct span span;
 	int any = 0;
 	size_t i;
 
@@ -202,6 +205,8 @@ job_keep(const struct conf_text *t, const config_setting_t *s, struct conf_keep 
 			return (-1);
 		any |= *counts[i];
 	}
+	if (k->within != NULL && span_parse(k->within, &span, &why) == -1)
+		return (conf_fail(t, config_setting_get_member(s, "within"), err, "%s", why.text));
 	/* Taken at its word, it would delete each backup as soon as it is made. */
 	if (any == 0 && k->within == NULL)
 		return (conf_fail(t, s, err, "keeps nothing: set a count in it above 0, or remove it to keep all"));

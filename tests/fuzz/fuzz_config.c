@@ -8,12 +8,15 @@
 #include <string.h>
 
 #include "conf.h"
+#include "span.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void
 check(const struct conf *c)
 {
+	struct err err = ERR_INIT;
+	struct span span;
 	size_t i;
 
 	assert(c->nrepositories > 0);
@@ -32,6 +35,7 @@ check(const struct conf *c)
 		assert(j->scratch_max == 0 || (j->scratch_max >= CONF_MIN_SCRATCH && j->scratch_max <= INT64_MAX));
 		assert(j->scratch == NULL || j->scratch[0] == '/');
 		assert((j->schedule != NULL) == (j->schedule_at.line != 0));
+		assert(j->keep.within == NULL || span_parse(j->keep.within, &span, &err) == 0);
 		assert((j->nreplicate > 0) == (j->replicate_at.line != 0));
 	}
 }

@@ -185,6 +185,8 @@ static const struct {
 	{ IMAGE("keep = { last = \"3\"; };"), "t:4: jobs[0].keep.last: expected a whole number from 0 to 100000, not a string" },
 	{ IMAGE("keep = { last = { }; };"), "t:4: jobs[0].keep.last: expected a whole number from 0 to 100000, not a group { }" },
 	{ IMAGE("keep = { within = 3; };"), "t:4: jobs[0].keep.within: expected a string, not 3" },
+	{ IMAGE("keep = { last = 1;\nwithin = \"2 days\"; };"), "t:5: jobs[0].keep.within: \"2 days\": expected a span of time like \"14d\", "
+	  "\"36h\" or \"1y6m3d12h\": numbers from 1 to 100000 with the units y, m (months), w, d and h in this order" },
 	{ IMAGE("keep = { };"), "t:4: jobs[0].keep: keeps nothing: set a count in it above 0, or remove it to keep all" },
 	{ IMAGE("keep = { last = 0; };"), "t:4: jobs[0].keep: keeps nothing: set a count in it above 0, or remove it to keep all" },
 };
