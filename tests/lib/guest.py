@@ -565,35 +565,38 @@ class Guest:
             raise Failure('%s: %s: status %s: %s' % (self.name, script, status, out))
         return out if check else (status, out)
 
-    def spawn(self, script):
-        """Start something in the guest that goes on."""
-        self.exec('setsid sh -c "%s" </dev/null >/run/spawned.log 2>&1 &' % script.replace('"', '\\"'))
+    def spawn(self, name, script):
+        """Start something in the guest that goes on; what it says is in /run/NAME.log."""
+        self.exec("echo 'echo $$ >/run/%s.pid; %s' >/run/%s.sh; setsid sh /run/%s.sh </dev/null >/run/%s.log 2>&1 &" % (name, script, name, name, name))
+
+    def end(self, name):
+        self.exec('kill $(cat /run/%s.pid)' % name)
 
     def frozen(self):
         return self.agent_command('guest-fsfreeze-status') == 'frozen'
 
     def agent_dies(self, comes_back=None):
         """As soon as it has frozen the guest; and comes back so many seconds later."""
-        self.spawn('exec agent-dies %s' % (comes_back or ''))
+        self.spawn('agent-dies', 'exec agent-dies %s' % (comes_back or ''))
         self.exec('until test -e /run/agent-dies.ready; do sleep 0.1; done; rm /run/agent-dies.ready')
 
     # What it writes.
 
     def writer_start(self):
-        self.spawn('exec writer run /data')
+        self.spawn('writer', 'exec writer run /data')
         if not wait_until(lambda: self.synced() > 5, 30, 0.2):
-            raise Failure('the writer does not write: ' + self.exec('cat /run/spawned.log'))
+            raise Failure('the writer does not write: ' + self.exec('cat /run/writer.log'))
 
     def synced(self):
         """The number of the last file that was made durable."""
         return int(self.exec('writer synced /data'))
 
     def writer_stop(self):
-        self.exec('for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" = writer ] && kill ${p#/proc/}; done; true')
+        self.end('writer')
 
     def io_errors(self):
         """What the guest's kernel and its writer say of errors, and QEMU."""
-        told = self.exec('dmesg | grep -iE "I/O error|Buffer I/O|EXT4-fs error|remount.*read-only" ; cat /run/spawned.log 2>/dev/null; true').strip()
+        told = self.exec('dmesg | grep -iE "I/O error|Buffer I/O|EXT4-fs error|remount.*read-only" ; cat /run/writer.log /run/fill.log /run/mark.log 2>/dev/null; true').strip()
         errors = self.host.virsh('domblkerror', self.name)
         return told + (errors if 'No errors' not in errors else '')
 
