@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libvirt/virterror.h>
-#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -11,9 +10,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "deadline.h"
 #include "freeze_guard.h"
 #include "hypervisor.h"
 #include "io.h"
@@ -28,7 +27,7 @@ struct freeze_guard {
 	int		 fd;
 	unsigned int	 seconds;	/* for one answer of the agent */
 	bool		 armed;		/* the guard holds the guest for frozen */
-	struct timespec	 begun, frozen;
+	int64_t		 begun, frozen;
 };
 
 /* The next byte that the guard sends, or 0 when none comes in time or the guard is gone. */
@@ -38,7 +37,7 @@ hear(struct freeze_guard *g, unsigned int seconds)
 	struct pollfd pfd = { .fd = g->fd, .events = POLLIN };
 	char c = 0;
 
-	while (poll(&pfd, 1, (int)seconds * 1000) == -1)
+	while (deadline_poll(&pfd, 1, (int64_t)seconds * 1000) == -1)
 		if (errno != EINTR)
 			return (0);
 	if ((pfd.revents & (POLLIN | POLLHUP)) == 0 || recv(g->fd, &c, 1, MSG_DONTWAIT) != 1)
@@ -133,12 +132,6 @@ freeze_guard_leave(const char *uri, const char *uuid, const char *name, struct e
 	return (0);
 }
 
-static int64_t
-ms_between(const struct timespec *a, const struct timespec *b)
-{
-	return ((int64_t)(b->tv_sec - a->tv_sec) * 1000 + (b->tv_nsec - a->tv_nsec) / 1000000);
-}
-
 /* Whether the agent may have got the request, and may yet act upon it: it did not answer, or not in time. */
 static bool
 may_be_frozen(int code)
@@ -166,10 +159,10 @@ freeze_take(struct freeze_guard *g, virDomainPtr dom, struct err *err)
 	if (tell(g, GUARD_ARM, err) == -1 || hear(g, ANSWER_SECONDS) != GUARD_ARMED)
 		return (err_set(err, 0, "the freeze guard does not answer"));
 	g->armed = true;
-	clock_gettime(CLOCK_MONOTONIC, &g->begun);
+	g->begun = deadline_now();
 	virDomainAgentSetResponseTimeout(dom, (int)g->seconds, 0);
 	n = virDomainFSFreeze(dom, NULL, 0, 0);
-	clock_gettime(CLOCK_MONOTONIC, &g->frozen);
+	g->frozen = deadline_now();
 	if (n > 0)
 		return (0);
 	if (n == 0)
@@ -198,14 +191,13 @@ freeze_thaw_once(virDomainPtr dom, unsigned int seconds, struct err *err)
 int
 freeze_release(struct freeze_guard *g, virDomainPtr dom, struct freeze_time *t, struct err *err)
 {
-	struct timespec before, after;
+	int64_t before = deadline_now(), after;
 	char answer;
 	int n;
 
-	clock_gettime(CLOCK_MONOTONIC, &before);
 	n = freeze_thaw_once(dom, g->seconds, err);
-	clock_gettime(CLOCK_MONOTONIC, &after);
-	*t = (struct freeze_time){ .ms = ms_between(&g->begun, &after), .own_ms = ms_between(&g->frozen, &before) };
+	after = deadline_now();
+	*t = (struct freeze_time){ .ms = after - g->begun, .own_ms = before - g->frozen };
 	if (n == -1)
 		return (-1);
 	if (tell(g, GUARD_DISARM, err) == -1)
@@ -231,7 +223,7 @@ freeze_guard_end(struct freeze_guard *g)
 	/* A guard that has nothing to do ends at once; another one goes on, and is nobody's child when we have ended. */
 	if (g->pid > 0 && sure)
 		for (int i = 0; i < ANSWER_SECONDS * 100 && waitpid(g->pid, NULL, WNOHANG) == 0; i++)
-			nanosleep(&(struct timespec){ 0, 10000000 }, NULL);
+			deadline_nap(10);
 	free(g);
 	return (sure);
 }

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -16,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "deadline.h"
 #include "freeze.h"
 #include "human.h"
 #include "hypervisor.h"
@@ -33,7 +33,7 @@ struct guard {
 	struct hypervisor	*hv;		/* NULL while libvirtd is away */
 	bool			 parent;	/* is there */
 	bool			 armed;
-	struct timespec		 deadline;
+	int64_t			 deadline;
 };
 
 static void
@@ -67,17 +67,17 @@ tell(struct guard *g, char c)
 
 /* What the parent says, within ${ms} (-1: whenever).  Returns 0 when nothing, and when it is gone. */
 static char
-hear(struct guard *g, int ms)
+hear(struct guard *g, int64_t ms)
 {
 	struct pollfd pfd = { .fd = GUARD_FD, .events = POLLIN };
 	char c = 0;
 	ssize_t n;
 
 	if (!g->parent) {
-		poll(NULL, 0, ms < 0 ? 0 : ms);
+		deadline_nap(ms < 0 ? 0 : ms);
 		return (0);
 	}
-	if (poll(&pfd, 1, ms) <= 0)
+	if (deadline_poll(&pfd, 1, ms) <= 0)
 		return (0);
 	if ((n = recv(GUARD_FD, &c, 1, MSG_DONTWAIT)) == 1)
 		return (c);
@@ -133,33 +133,21 @@ thaw(struct guard *g)
 		say(LOG_NOTICE, "guest %s is thawed", g->name);
 }
 
-static int
-ms_until(const struct timespec *t)
-{
-	struct timespec now;
-	long ms;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	ms = (long)(t->tv_sec - now.tv_sec) * 1000 + (t->tv_nsec - now.tv_nsec) / 1000000;
-	return (ms < 0 ? 0 : (int)ms);
-}
-
 static void
 serve(struct guard *g)
 {
 	char c;
 
 	while (g->parent || g->armed) {
-		c = hear(g, g->armed ? ms_until(&g->deadline) : -1);
+		c = hear(g, g->armed ? deadline_left(g->deadline) : -1);
 		if (c == GUARD_ARM) {
 			g->armed = true;
-			clock_gettime(CLOCK_MONOTONIC, &g->deadline);
-			g->deadline.tv_sec += (time_t)g->seconds + OWN_SECONDS;
+			g->deadline = deadline_now() + ((int64_t)g->seconds + OWN_SECONDS) * 1000;
 			tell(g, GUARD_ARMED);
 		} else if (c == GUARD_DISARM) {
 			g->armed = false;
 			tell(g, GUARD_DISARMED);
-		} else if (g->armed && (!g->parent || ms_until(&g->deadline) == 0)) {
+		} else if (g->armed && (!g->parent || deadline_left(g->deadline) == 0)) {
 			say(LOG_WARNING, "guest %s: %s: thawing it", g->name, g->parent ? "it is frozen for too long" : "the run that froze it is gone");
 			tell(g, GUARD_FIRED);
 			thaw(g);

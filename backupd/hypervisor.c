@@ -2,14 +2,14 @@
 
 #include <errno.h>
 #include <libvirt/virterror.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "deadline.h"
 
 #define KEEPALIVE_S	5
 #define KEEPALIVE_COUNT	3
@@ -21,7 +21,7 @@ static struct {
 	pthread_cond_t	 wake;
 	bool		 armed;
 	unsigned int	 seconds;
-	struct timespec	 until;
+	int64_t		 until;
 	char		 doing[256];
 } watch = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -38,7 +38,7 @@ event_main(void *arg)
 	(void)arg;
 	for (;;)
 		if (virEventRunDefaultImpl() == -1)
-			nanosleep(&(struct timespec){ 0, 100000000 }, NULL);
+			deadline_nap(100);
 	return (NULL);
 }
 
@@ -52,7 +52,7 @@ watch_main(void *arg)
 			pthread_cond_wait(&watch.wake, &watch.lock);
 			continue;
 		}
-		if (pthread_cond_timedwait(&watch.wake, &watch.lock, &watch.until) == ETIMEDOUT && watch.armed) {
+		if (deadline_wait(&watch.wake, &watch.lock, watch.until) == ETIMEDOUT && watch.armed) {
 			dprintf(STDERR_FILENO, "virt-backupd: libvirt did not %s within %u s; giving up.  What was begun is settled by the next run, "
 			    "or by virt-backupd --reconcile\n", watch.doing, watch.seconds);
 			_exit(1);
@@ -64,13 +64,9 @@ watch_main(void *arg)
 static void
 start_threads(void)
 {
-	pthread_condattr_t attr;
 	pthread_t t;
 
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&watch.wake, &attr);
-	pthread_condattr_destroy(&attr);
+	deadline_cond_init(&watch.wake);
 	virSetErrorFunc(NULL, be_silent);
 	if (virInitialize() == 0 && virEventRegisterDefaultImpl() == 0 && pthread_create(&t, NULL, event_main, NULL) == 0)
 		pthread_detach(t);
@@ -153,16 +149,11 @@ look_up(struct hypervisor *hv, const char *uuid, struct err *err)
 virDomainPtr
 hypervisor_domain(struct hypervisor *hv, const char *uuid, unsigned int seconds, struct err *err)
 {
-	struct timespec begun, now;
+	int64_t until = deadline_now() + (int64_t)seconds * 1000;
 	virDomainPtr dom;
 
-	clock_gettime(CLOCK_MONOTONIC, &begun);
-	while ((dom = look_up(hv, uuid, err)) == NULL && err->code != ENOENT) {
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		if (now.tv_sec - begun.tv_sec >= (time_t)seconds)
-			break;
-		nanosleep(&(struct timespec){ 0, RETRY_MS * 1000000L }, NULL);
-	}
+	while ((dom = look_up(hv, uuid, err)) == NULL && err->code != ENOENT && deadline_left(until) > 0)
+		deadline_nap(RETRY_MS);
 	return (dom);
 }
 
@@ -171,8 +162,7 @@ hypervisor_deadline(unsigned int seconds, const char *doing)
 {
 	pthread_mutex_lock(&watch.lock);
 	snprintf(watch.doing, sizeof(watch.doing), "%s", doing);
-	clock_gettime(CLOCK_MONOTONIC, &watch.until);
-	watch.until.tv_sec += (time_t)seconds;
+	watch.until = deadline_now() + (int64_t)seconds * 1000;
 	watch.seconds = seconds;
 	watch.armed = true;
 	pthread_cond_signal(&watch.wake);

@@ -10,10 +10,10 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "buf.h"
+#include "deadline.h"
 #include "document.h"
 #include "tool.h"
 
@@ -199,7 +199,7 @@ qemu_nbd_stop(struct qemu_nbd *q)
 	if (q->pid > 0) {
 		kill(q->pid, SIGTERM);
 		for (int i = 0; i < STOP_SECONDS * 100 && waitpid(q->pid, NULL, WNOHANG) == 0; i++) {
-			nanosleep(&(struct timespec){ 0, 10000000 }, NULL);
+			deadline_nap(10);
 			if (i == STOP_SECONDS * 100 - 100)
 				kill(q->pid, SIGKILL);
 		}

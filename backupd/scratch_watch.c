@@ -2,14 +2,13 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <time.h>
 
+#include "deadline.h"
 #include "human.h"
 
 #define POLL_MS		100
@@ -97,7 +96,7 @@ abort_backup(struct scratch_watch *w, const struct err *why)
 }
 
 static void
-look_at_files(struct scratch_watch *w, long ms)
+look_at_files(struct scratch_watch *w, int64_t ms)
 {
 	uint64_t used = used_bytes(w->folder), room = free_bytes(w->folder), margin;
 	char is[HUMAN_LEN], limit[HUMAN_LEN];
@@ -149,23 +148,16 @@ static void *
 watch_main(void *arg)
 {
 	struct scratch_watch *w = arg;
-	struct timespec before, now, until;
+	int64_t before = deadline_now(), now;
 
-	clock_gettime(CLOCK_MONOTONIC, &before);
 	pthread_mutex_lock(&w->lock);
 	for (unsigned int polls = 1; !w->stop && !w->failed; polls++) {
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += POLL_MS * 1000000L;
-		if (until.tv_nsec >= 1000000000L) {
-			until.tv_nsec -= 1000000000L;
-			until.tv_sec++;
-		}
-		pthread_cond_timedwait(&w->wake, &w->lock, &until);
+		deadline_wait(&w->wake, &w->lock, deadline_now() + POLL_MS);
 		if (w->stop)
 			break;
 		pthread_mutex_unlock(&w->lock);
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		look_at_files(w, (long)(now.tv_sec - before.tv_sec) * 1000 + (now.tv_nsec - before.tv_nsec) / 1000000);
+		now = deadline_now();
+		look_at_files(w, now - before);
 		before = now;
 		if (polls % JOB_POLLS == 0)
 			look_at_job(w);
@@ -189,7 +181,7 @@ scratch_watch_start(struct capture *c, const char *folder, uint64_t max, struct 
 	w->c = c;
 	w->max = max;
 	pthread_mutex_init(&w->lock, NULL);
-	pthread_cond_init(&w->wake, NULL);
+	deadline_cond_init(&w->wake);
 	if ((r = pthread_create(&w->thread, NULL, watch_main, w)) != 0) {
 		err_set(err, r, "cannot start a thread");
 		free(w->folder);

@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "deadline.h"
 #include "domain_xml.h"
 #include "freeze.h"
 #include "guest.h"
@@ -17,6 +17,7 @@
 
 #define LIBVIRT_SECONDS	60		/* libvirtd may be starting again */
 #define ABORT_SECONDS	60
+#define POLL_MS		50
 #define THAW_TRIES	3
 #define THAW_SECONDS	5
 
@@ -53,14 +54,13 @@ job_is_ours(virDomainPtr dom, const char *token)
 static int
 end_job(virDomainPtr dom, const char *token, struct err *err)
 {
-	const struct timespec nap = { 0, 50000000 };
 	int rc = 0;
 
 	hypervisor_deadline(ABORT_SECONDS + 30, "end the backup job");
-	for (int i = 0; i < ABORT_SECONDS * 20 && virDomainIsActive(dom) == 1 && job_is_ours(dom, token); i++) {
-		if (i % 20 == 0 && virDomainAbortJob(dom) == -1)
+	for (int i = 0; i < ABORT_SECONDS * 1000 / POLL_MS && virDomainIsActive(dom) == 1 && job_is_ours(dom, token); i++) {
+		if (i % (1000 / POLL_MS) == 0 && virDomainAbortJob(dom) == -1)
 			rc = hypervisor_failed(err, "the backup job could not be ended");
-		nanosleep(&nap, NULL);
+		deadline_nap(POLL_MS);
 	}
 	if (virDomainIsActive(dom) == 1 && job_is_ours(dom, token))
 		rc = rc == -1 ? -1 : err_set(err, ETIMEDOUT, "the backup job could not be ended");

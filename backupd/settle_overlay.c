@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "deadline.h"
 #include "domain_xml.h"
 #include "guest.h"
 #include "tool.h"
@@ -26,17 +26,8 @@ struct commit {
 	unsigned int	 begun;		/* times */
 	unsigned int	 polls;
 	unsigned long long cur, end;	/* as the job said last */
-	time_t		 forward;	/* when it came forward last */
+	int64_t		 forward;	/* when it came forward last */
 };
-
-static time_t
-now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (t.tv_sec);
-}
 
 static int
 begin_commit(virDomainPtr dom, const struct journal_overlay *o, struct commit *c, struct err *err)
@@ -47,7 +38,7 @@ begin_commit(virDomainPtr dom, const struct journal_overlay *o, struct commit *c
 		return (err_set(err, 0, "disk %s: the commit of %s did not come forward, %u times", o->target, o->overlay, c->begun));
 	c->begun++;
 	c->cur = c->end = 0;
-	c->forward = now_s();
+	c->forward = deadline_now();
 	hypervisor_deadline(CALL_SECONDS, "begin the commit of an overlay");
 	rc = virDomainBlockCommit(dom, o->target, NULL, NULL, 0, VIR_DOMAIN_BLOCK_COMMIT_SHALLOW | VIR_DOMAIN_BLOCK_COMMIT_ACTIVE);
 	hypervisor_met();
@@ -74,7 +65,7 @@ watch_commit(const struct settle *s, virDomainPtr dom, struct journal_overlay *o
 	hypervisor_met();
 	if (virDomainGetBlockJobInfo(dom, o->target, &info, 0) == 1) {
 		if (info.cur > c->cur || info.end - info.cur < c->end - c->cur)
-			c->forward = now_s();
+			c->forward = deadline_now();
 		c->cur = info.cur;
 		c->end = info.end;
 	}
@@ -83,7 +74,7 @@ watch_commit(const struct settle *s, virDomainPtr dom, struct journal_overlay *o
 		    c->end);
 		s->report(s->arg, text);
 	}
-	if (now_s() - c->forward < STALL_SECONDS)
+	if (deadline_now() - c->forward < STALL_SECONDS * 1000)
 		return (0);
 	virDomainBlockJobAbort(dom, o->target, 0);
 	return (c->begun == COMMITS_MAX ? begin_commit(dom, o, c, err) : 0);
@@ -266,11 +257,10 @@ step(const struct settle *s, struct journal_overlay *o, struct commit *c, struct
 int
 settle_overlay(const struct settle *s, struct journal_overlay *o, struct err *err)
 {
-	const struct timespec nap = { 0, POLL_MS * 1000000L };
-	struct commit c = { .begun = 0, .forward = now_s() };
+	struct commit c = { .begun = 0, .forward = deadline_now() };
 	int r;
 
 	while ((r = step(s, o, &c, err)) == 0)
-		nanosleep(&nap, NULL);
+		deadline_nap(POLL_MS);
 	return (r == 1 ? 0 : err_wrap(err, "guest %s still runs on %s", s->journal->name, o->overlay));
 }

@@ -3,8 +3,8 @@
 #include <libnbd.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "deadline.h"
 #include "source.h"
 
 #define DEADLINE_S	60		/* for any one answer */
@@ -43,11 +43,11 @@ failed(const struct nbd_source *n, const char *doing, struct err *err)
 
 /* One round of waiting.  Returns -1 when the deadline has passed, or the connection is dead. */
 static int
-wait_once(const struct nbd_source *n, struct nbd_handle *h, time_t until, const char *doing, struct err *err)
+wait_once(const struct nbd_source *n, struct nbd_handle *h, int64_t until, const char *doing, struct err *err)
 {
 	if (nbd_poll(h, POLL_MS) == -1)
 		return (failed(n, doing, err));
-	if (time(NULL) > until)
+	if (deadline_left(until) == 0)
 		return (err_set(err, ETIMEDOUT, "cannot %s %s through %s: no answer for %d s", doing, n->s.path, n->socket, DEADLINE_S));
 	return (0);
 }
@@ -55,7 +55,7 @@ wait_once(const struct nbd_source *n, struct nbd_handle *h, time_t until, const 
 static int
 complete(const struct nbd_source *n, struct nbd_handle *h, int64_t cookie, const char *doing, struct err *err)
 {
-	time_t until = time(NULL) + DEADLINE_S;
+	int64_t until = deadline_now() + DEADLINE_S * 1000;
 	int r;
 
 	if (cookie == -1)
@@ -69,7 +69,7 @@ complete(const struct nbd_source *n, struct nbd_handle *h, int64_t cookie, const
 static struct nbd_handle *
 connect_to(const struct nbd_source *n, bool extents, struct err *err)
 {
-	time_t until = time(NULL) + DEADLINE_S;
+	int64_t until = deadline_now() + DEADLINE_S * 1000;
 	struct nbd_handle *h = nbd_create();
 
 	if (h == NULL || nbd_set_export_name(h, n->export) == -1 ||
