@@ -26,6 +26,11 @@ COMMON   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard common/*.c))
 BACKUPD  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/*.c))
 RESTORE  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard restore/*.c))
 UNIT     := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
+# Tests of backupd/ with a stand-in for libvirt, and with deadlines that count shorter seconds.
+FAKED    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fake/test_*.c))
+FAKE_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fake/test_%,$(wildcard tests/fake/*.c))) $(BUILD)/tests/fake/deadline.o \
+            $(filter-out %/main.o %/deadline.o %/source_nbd.o,$(BACKUPD))
+FAKE_WRAP := -Wl,--wrap=unlink,--wrap=rmdir,--wrap=mkdir,--wrap=rename,--wrap=statvfs
 TOOLS    := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%,$(filter-out tests/tools/preload_%,$(wildcard tests/tools/*.c)))
 PRELOADS := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%.so,$(wildcard tests/tools/preload_*.c))
 REPLAY   := $(patsubst %.c,$(BUILD)/%.replay,$(wildcard tests/fuzz/fuzz_*.c))
@@ -37,6 +42,7 @@ MANUALS  := $(notdir $(wildcard packaging/man/*.[1-8]))
 
 .PHONY: all help deps deps-build deps-test demo check check-vm test-programs check-asan check-tsan check-valgrind lint fuzz bench install uninstall dist clean
 .DELETE_ON_ERROR:
+.SECONDARY: $(FAKED:=.o)
 
 all: $(PROGRAMS)
 
@@ -59,8 +65,8 @@ demo: deps-build
 #: sudo make check      every test that needs no hypervisor (installs what it needs)
 check: deps
 	$(MAKE) test-programs
-	CMOCKA_MESSAGE_OUTPUT=TAP OVB_BUILD=$(abspath $(BUILD)) prove --failures --timer $(PROVEFLAGS) --exec '' $(UNIT) $(REPLAY) $(SCENARIOS)
-test-programs: all $(UNIT) $(TOOLS) $(PRELOADS) $(REPLAY)
+	CMOCKA_MESSAGE_OUTPUT=TAP OVB_BUILD=$(abspath $(BUILD)) prove --failures --timer $(PROVEFLAGS) --exec '' $(UNIT) $(FAKED) $(REPLAY) $(SCENARIOS)
+test-programs: all $(UNIT) $(FAKED) $(TOOLS) $(PRELOADS) $(REPLAY)
 
 #: sudo make check-vm   the tests on real guests under libvirt and QEMU, emulated (installs what they need; VM_TESTS=tests/vm/NAME.t for one)
 check-vm: deps
@@ -134,6 +140,15 @@ $(BUILD)/tests/unit/%: tests/unit/%.c $(BUILD)/libcommon.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< $(BUILD)/libcommon.a $(PKG_LIBS) -lcmocka
 
+$(BUILD)/tests/fake/deadline.o: backupd/deadline.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -pthread -include tests/fake/second.h -MMD -MP -c -o $@ $<
+$(BUILD)/tests/fake/%.o: tests/fake/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -I. -Ibackupd $(PKG_CFLAGS) -pthread -MMD -MP -c -o $@ $<
+$(BUILD)/tests/fake/test_%: $(BUILD)/tests/fake/test_%.o $(FAKE_OBJ) $(BUILD)/libcommon.a
+	$(CC) $(ALL_LDFLAGS) $(FAKE_WRAP) -o $@ $^ $(PKG_LIBS) -lcmocka
+
 $(BUILD)/tests/tools/preload_%.so: tests/tools/preload_%.c
 	@mkdir -p $(@D)
 	$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) -O2 -g -fPIC -shared -o $@ $< -ldl
@@ -149,4 +164,4 @@ $(BUILD)/tests/fuzz/%.fuzzer: tests/fuzz/%.c $(wildcard common/*.c common/*.h)
 	@mkdir -p $(@D)
 	$(CLANG) -std=gnu11 -D_GNU_SOURCE -DOVB_VERSION='"$(VERSION)"' -Icommon -g -O1 -fsanitize=fuzzer,address,undefined $(PKG_CFLAGS) -pthread -o $@ $< $(wildcard common/*.c) $(PKG_LIBS)
 
--include $(COMMON:.o=.d) $(BACKUPD:.o=.d) $(RESTORE:.o=.d) $(UNIT:=.d)
+-include $(COMMON:.o=.d) $(BACKUPD:.o=.d) $(RESTORE:.o=.d) $(UNIT:=.d) $(FAKED:=.d) $(FAKE_OBJ:.o=.d)

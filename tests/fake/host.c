@@ -1,0 +1,286 @@
+/*
+ * What of the host the model has, too: the files that a run makes and removes, qemu-img, and what a disk's export over NBD holds.
+ * Linked with -Wl,--wrap, so that the objects of backupd/ are those of the program.
+ */
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "backupd/source.h"
+#include "host.h"
+#include "model.h"
+
+#define EXPORT_BYTES	((uint64_t)256 << 10)
+
+int __real_unlink(const char *path);
+int __real_rmdir(const char *path);
+int __real_mkdir(const char *path, mode_t mode);
+int __real_rename(const char *from, const char *to);
+int __real_statvfs(const char *path, struct statvfs *fs);
+int __wrap_unlink(const char *path);
+int __wrap_rmdir(const char *path);
+int __wrap_mkdir(const char *path, mode_t mode);
+int __wrap_rename(const char *from, const char *to);
+int __wrap_statvfs(const char *path, struct statvfs *fs);
+
+static struct model_disk *
+disk_of_overlay(const char *path)
+{
+	for (int i = 0; fake != NULL && i < fake->ndisks; i++)
+		if (strcmp(fake->disks[i].overlay, path) == 0)
+			return (&fake->disks[i]);
+	return (NULL);
+}
+
+static bool
+ends_with(const char *path, const char *end)
+{
+	size_t n = strlen(path), m = strlen(end);
+
+	return (n >= m && strcmp(path + n - m, end) == 0);
+}
+
+static bool
+is_journal(const char *path)
+{
+	return (fake != NULL && strstr(path, "/journal/") != NULL && ends_with(path, ".json"));
+}
+
+/* "scratch" or "run", for a folder that a run made there for itself; else NULL. */
+static const char *
+own_folder(const char *path)
+{
+	const char *runtime = getenv("RUNTIME_DIRECTORY"), *last = strrchr(path, '/');
+	size_t n = last != NULL ? (size_t)(last - path) : 0;
+
+	if (fake == NULL || last == NULL)
+		return (NULL);
+	if (strlen(fake->scratch) == n && strncmp(path, fake->scratch, n) == 0)
+		return ("scratch");
+	return (runtime != NULL && strlen(runtime) == n && strncmp(path, runtime, n) == 0 ? "run" : NULL);
+}
+
+static void
+check_overlay(const struct model_disk *d)
+{
+	if ((fake->active && d->live == ON_OVERLAY) || d->job == JOB_COMMIT)
+		wrong("%s: the overlay was removed while the guest ran on it", d->target);
+	if (fake->exists && fake->persistent && d->config == ON_OVERLAY)
+		wrong("%s: the overlay was removed while the persistent XML named it", d->target);
+	if (d->overlay_age > d->base_age)
+		wrong("%s: the overlay was removed before it was committed", d->target);
+}
+
+int
+__wrap_unlink(const char *path)
+{
+	const struct model_disk *d = disk_of_overlay(path);
+	const char *key = d != NULL ? "remove" : "journal-ends", *detail = d != NULL ? d->target : "";
+	int rc, e;
+
+	if (d == NULL && !is_journal(path))
+		return (__real_unlink(path));
+	step_begin(key, detail, true);
+	rc = __real_unlink(path);
+	e = errno;
+	if (rc == 0 && d != NULL)
+		check_overlay(d);
+	step_end(key, detail, true, rc == -1);
+	errno = e;
+	return (rc);
+}
+
+int
+__wrap_rmdir(const char *path)
+{
+	const char *which = own_folder(path);
+	int rc, e;
+
+	if (which == NULL)
+		return (__real_rmdir(path));
+	step_begin("rmdir", which, true);
+	if (fake->backup_job && strstr(fake->backup_xml, path) != NULL)
+		wrong("the folder %s was removed while the backup job used it", which);
+	rc = __real_rmdir(path);
+	e = errno;
+	step_end("rmdir", which, true, rc == -1);
+	errno = e;
+	return (rc);
+}
+
+int
+__wrap_mkdir(const char *path, mode_t mode)
+{
+	const char *which = own_folder(path);
+	int rc, e;
+
+	if (which == NULL)
+		return (__real_mkdir(path, mode));
+	step_begin("mkdir", which, true);
+	rc = __real_mkdir(path, mode);
+	e = errno;
+	step_end("mkdir", which, true, rc == -1);
+	errno = e;
+	return (rc);
+}
+
+/* "folder scratch socket frozen vda vdb(pivoting)" */
+static void
+describe_journal(const char *path, char *out, size_t n)
+{
+	json_t *o = json_load_file(path, 0, NULL), *v;
+	size_t used = 0, i;
+
+	out[0] = '\0';
+	for (const char *const *key = (const char *const[]){ "folder", "scratch", "socket", NULL }; *key != NULL; key++)
+		if (json_object_get(o, *key) != NULL)
+			used += (size_t)snprintf(out + used, n - used, "%s%s", used > 0 ? " " : "", *key);
+	if (json_is_true(json_object_get(o, "frozen")))
+		used += (size_t)snprintf(out + used, n - used, "%sfrozen", used > 0 ? " " : "");
+	json_array_foreach(json_object_get(o, "overlays"), i, v)
+		used += (size_t)snprintf(out + used, n - used, "%s%s%s", used > 0 ? " " : "", json_string_value(json_object_get(v, "target")),
+		    json_is_true(json_object_get(v, "pivoting")) ? "(pivoting)" : "");
+	json_decref(o);
+}
+
+int
+__wrap_rename(const char *from, const char *to)
+{
+	char what[MODEL_STEP / 2];
+	int rc, e;
+
+	if (!is_journal(to))
+		return (__real_rename(from, to));
+	describe_journal(from, what, sizeof(what));
+	step_begin("journal", what, true);
+	rc = __real_rename(from, to);
+	e = errno;
+	step_end("journal", what, true, rc == -1);
+	errno = e;
+	return (rc);
+}
+
+int
+__wrap_statvfs(const char *path, struct statvfs *fs)
+{
+	int rc = __real_statvfs(path, fs);
+
+	if (rc == 0 && fake != NULL && fake->free_bytes != 0 && strncmp(path, fake->scratch, strlen(fake->scratch)) == 0) {
+		fs->f_bavail = fake->free_bytes / fs->f_frsize;
+		/* What is written there takes room. */
+		if (fake->backup_job) {
+			char file[MODEL_PATH];
+			const char *at = strstr(fake->backup_xml, "scratch file='");
+			struct stat sb;
+
+			if (at != NULL && sscanf(at, "scratch file='%511[^']", file) == 1 && stat(file, &sb) == 0)
+				fs->f_bavail -= (uint64_t)sb.st_blocks * 512 / fs->f_frsize;
+		}
+	}
+	return (rc);
+}
+
+/* qemu-img commit ... OVERLAY, and compare ... OVERLAY ... BASE. */
+int
+qemu_img(int argc, char **argv)
+{
+	struct model_disk *d = NULL;
+	const struct rule *r;
+	const char *key = argc > 1 && strcmp(argv[1], "commit") == 0 ? "qemu-img-commit" : "qemu-img-compare";
+	int rc = 0;
+
+	for (int i = 2; i < argc; i++)
+		if (disk_of_overlay(argv[i]) != NULL)
+			d = disk_of_overlay(argv[i]);
+	r = step_begin(key, d != NULL ? d->target : "?", true);
+	if (r != NULL || d == NULL || access(d->overlay, F_OK) == -1) {
+		fprintf(stderr, "qemu-img: %s\n", r != NULL ? r->text : "No such file or directory");
+		rc = 2;
+	} else if (fake->active && d->live == ON_OVERLAY) {
+		fprintf(stderr, "qemu-img: Failed to get \"write\" lock\n");
+		rc = 2;
+	} else if (strcmp(key, "qemu-img-commit") == 0)
+		model_commit(d);
+	else
+		rc = d->overlay_age == d->base_age ? 0 : 1;
+	step_end(key, d != NULL ? d->target : "?", true, rc == 2);
+	return (rc);
+}
+
+/* The guest's disk as the backup job exports it: it can be read as long as there is that job.  Stands in for source_nbd.c. */
+static int
+extents(struct source *s, struct extents *ex, struct err *err)
+{
+	return (extents_add(ex, 0, s->size, err));
+}
+
+static struct source_reader *
+reader_new(struct source *s, struct err *err)
+{
+	struct source_reader *r = calloc(1, sizeof(*r));
+
+	if (r == NULL)
+		err_nomem(err);
+	else
+		r->s = s;
+	return (r);
+}
+
+static void
+reader_free(struct source_reader *r)
+{
+	free(r);
+}
+
+static int
+reader_read(struct source_reader *r, void *p, size_t n, uint64_t offset, struct err *err)
+{
+	int rc = 0;
+
+	(void)offset;
+	step_begin("read", "", false);
+	if (!fake->backup_job || !fake->active)
+		rc = err_set(err, 0, "cannot read %s: the server closed the connection", r->s->path);
+	step_end("read", "", false, false);
+	memset(p, 'x', n);
+	return (rc);
+}
+
+static int
+settled(struct source *s, struct err *err)
+{
+	(void)s;
+	(void)err;
+	return (0);
+}
+
+static void
+close_source(struct source *s)
+{
+	free(s->path);
+	free(s);
+}
+
+struct source *
+source_nbd_open(const char *socket, const char *export, const char *path, struct err *err)
+{
+	static const struct source_ops ops = { .extents = extents, .reader_new = reader_new, .reader_free = reader_free, .read = reader_read,
+		.settled = settled, .close = close_source };
+	struct source *s = calloc(1, sizeof(*s));
+
+	(void)export;
+	if (s == NULL || (s->path = strdup(path)) == NULL)
+		abort();
+	s->ops = &ops;
+	s->size = EXPORT_BYTES;
+	if (access(socket, F_OK) == 0)
+		return (s);
+	err_set(err, errno, "cannot connect to %s", socket);
+	close_source(s);
+	return (NULL);
+}

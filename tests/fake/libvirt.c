@@ -1,0 +1,748 @@
+#include "libvirt.h"
+
+#include <fcntl.h>
+#include <libxml/parser.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backupd/deadline.h"
+#include "buf.h"
+#include "domain_xml.h"
+#include "xml_doc.h"
+
+#define BLOCKED_MS	(3600 * 1000)	/* nobody waits so long */
+
+struct _virConnect {
+	unsigned int	generation;
+	_Atomic int	refs;
+};
+
+struct _virDomain {
+	virConnectPtr	conn;
+	char		uuid[VIR_UUID_STRING_BUFLEN];
+};
+
+struct _virDomainSnapshot {
+	int		nothing;
+};
+
+static _Thread_local int last_code;
+static _Thread_local char last_text[512];
+
+static int
+failed(int code, const char *fmt, ...)
+{
+	va_list ap;
+
+	last_code = code;
+	va_start(ap, fmt);
+	vsnprintf(last_text, sizeof(last_text), fmt, ap);
+	va_end(ap);
+	return (-1);
+}
+
+int
+virGetLastErrorCode(void)
+{
+	return (last_code);
+}
+
+const char *
+virGetLastErrorMessage(void)
+{
+	return (last_code == 0 ? "no error" : last_text);
+}
+
+int
+virInitialize(void)
+{
+	return (0);
+}
+
+void
+virSetErrorFunc(void *arg, virErrorFunc handler)
+{
+	(void)arg;
+	(void)handler;
+}
+
+int
+virEventRegisterDefaultImpl(void)
+{
+	return (0);
+}
+
+int
+virEventRunDefaultImpl(void)
+{
+	usleep(100000);
+	return (0);
+}
+
+static bool
+is_dead(virConnectPtr conn)
+{
+	return (conn->generation != fake->generation || deadline_now() < fake->back);
+}
+
+/* The call begins, with the lock held; it fails when the script or the connection says so, and then it is over. */
+static int
+enter(virConnectPtr conn, const char *key, const char *detail, bool changes)
+{
+	const struct rule *r = step_begin(key, detail, changes);
+
+	last_code = 0;
+	if (is_dead(conn))
+		failed(VIR_ERR_INTERNAL_ERROR, "internal error: client socket is closed");
+	else if (r != NULL)
+		failed(r->code, "%s", r->text);
+	else
+		return (0);
+	step_end(key, detail, changes, true);
+	return (-1);
+}
+
+static int
+leave(const char *key, const char *detail, bool changes, int rc)
+{
+	if (step_end(key, detail, changes, rc == -1) && rc != -1)
+		return (failed(VIR_ERR_INTERNAL_ERROR, "internal error: client socket is closed"));
+	return (rc);
+}
+
+/* The same for a call on the domain, which must be there, and run if ${running}. */
+static int
+enter_domain(virDomainPtr dom, const char *key, const char *detail, bool changes, bool running)
+{
+	if (enter(dom->conn, key, detail, changes) == -1)
+		return (-1);
+	if (!fake->exists || strcmp(dom->uuid, fake->uuid) != 0)
+		failed(VIR_ERR_NO_DOMAIN, "Domain not found: no domain with matching uuid '%s'", dom->uuid);
+	else if (running && !fake->active)
+		failed(VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is not running");
+	else
+		return (0);
+	return (leave(key, detail, changes, -1));
+}
+
+virConnectPtr
+virConnectOpen(const char *uri)
+{
+	const struct rule *r = step_begin("open", "", false);
+	virConnectPtr conn = NULL;
+
+	(void)uri;
+	if (r != NULL)
+		failed(r->code, "%s", r->text);
+	else if (deadline_now() < fake->back)
+		failed(VIR_ERR_SYSTEM_ERROR, "Failed to connect socket to '/var/run/libvirt/libvirt-sock': No such file or directory");
+	else if ((conn = calloc(1, sizeof(*conn))) != NULL) {
+		conn->generation = fake->generation;
+		conn->refs = 1;
+	}
+	step_end("open", "", false, false);
+	return (conn);
+}
+
+int
+virConnectClose(virConnectPtr conn)
+{
+	if (--conn->refs == 0)
+		free(conn);
+	return (0);
+}
+
+int
+virConnectSetKeepAlive(virConnectPtr conn, int interval, unsigned int count)
+{
+	(void)conn;
+	(void)interval;
+	(void)count;
+	return (0);
+}
+
+int
+virConnectIsAlive(virConnectPtr conn)
+{
+	int alive;
+
+	model_lock();
+	alive = !is_dead(conn);
+	model_unlock();
+	return (alive);
+}
+
+char *
+virConnectGetDomainCapabilities(virConnectPtr conn, const char *emulator, const char *arch, const char *machine, const char *type, unsigned int flags)
+{
+	char *caps;
+
+	(void)emulator;
+	(void)arch;
+	(void)machine;
+	(void)type;
+	(void)flags;
+	if (enter(conn, "caps", "", false) == -1)
+		return (NULL);
+	caps = strdup(fake->no_backup_api ? "<domainCapabilities/>" : "<domainCapabilities><features><backup supported='yes'/></features></domainCapabilities>");
+	leave("caps", "", false, 0);
+	return (caps);
+}
+
+static virDomainPtr
+new_domain(virConnectPtr conn)
+{
+	virDomainPtr dom = calloc(1, sizeof(*dom));
+
+	if (dom == NULL)
+		abort();
+	dom->conn = conn;
+	conn->refs++;
+	snprintf(dom->uuid, sizeof(dom->uuid), "%s", fake->uuid);
+	return (dom);
+}
+
+int
+virConnectListAllDomains(virConnectPtr conn, virDomainPtr **domains, unsigned int flags)
+{
+	int n = 0;
+
+	(void)flags;
+	if (enter(conn, "list", "", false) == -1)
+		return (-1);
+	if ((*domains = calloc(2, sizeof(**domains))) == NULL)
+		abort();
+	if (fake->exists)
+		(*domains)[n++] = new_domain(conn);
+	return (leave("list", "", false, n));
+}
+
+virDomainPtr
+virDomainLookupByUUIDString(virConnectPtr conn, const char *uuid)
+{
+	virDomainPtr dom = NULL;
+
+	if (enter(conn, "lookup", "", false) == -1)
+		return (NULL);
+	if (!fake->exists || strcmp(uuid, fake->uuid) != 0)
+		failed(VIR_ERR_NO_DOMAIN, "Domain not found: no domain with matching uuid '%s'", uuid);
+	else
+		dom = new_domain(conn);
+	leave("lookup", "", false, 0);
+	return (dom);
+}
+
+int
+virDomainFree(virDomainPtr dom)
+{
+	virConnectClose(dom->conn);
+	free(dom);
+	return (0);
+}
+
+virConnectPtr
+virDomainGetConnect(virDomainPtr dom)
+{
+	return (dom->conn);
+}
+
+const char *
+virDomainGetName(virDomainPtr dom)
+{
+	(void)dom;
+	return (fake->name);
+}
+
+int
+virDomainGetUUIDString(virDomainPtr dom, char *buf)
+{
+	memcpy(buf, dom->uuid, VIR_UUID_STRING_BUFLEN);
+	return (0);
+}
+
+int
+virDomainIsActive(virDomainPtr dom)
+{
+	return (enter_domain(dom, "is-active", "", false, false) == -1 ? -1 : leave("is-active", "", false, fake->active));
+}
+
+int
+virDomainIsPersistent(virDomainPtr dom)
+{
+	return (enter_domain(dom, "is-persistent", "", false, false) == -1 ? -1 : leave("is-persistent", "", false, fake->persistent));
+}
+
+int
+virDomainGetState(virDomainPtr dom, int *state, int *reason, unsigned int flags)
+{
+	(void)reason;
+	(void)flags;
+	if (enter_domain(dom, "state", "", false, false) == -1)
+		return (-1);
+	*state = !fake->active ? VIR_DOMAIN_SHUTOFF : fake->paused ? VIR_DOMAIN_PAUSED : VIR_DOMAIN_RUNNING;
+	return (leave("state", "", false, 0));
+}
+
+static void
+add(struct buf *b, const char *fmt, ...)
+{
+	char text[2048];
+	struct err err;
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (buf_add(b, text, strlen(text), &err) == -1)
+		abort();
+}
+
+/* As virBufferEscapeString() does. */
+static const char *
+escaped(const char *text, char *out)
+{
+	size_t n = 0;
+
+	for (; *text != '\0'; text++) {
+		const char *as = *text == '&' ? "&amp;" : *text == '<' ? "&lt;" : *text == '>' ? "&gt;" : *text == '\'' ? "&apos;" : *text == '"' ? "&quot;" : NULL;
+
+		n += (size_t)(as != NULL ? sprintf(out + n, "%s", as) : sprintf(out + n, "%c", *text));
+	}
+	out[n] = '\0';
+	return (out);
+}
+
+static void
+add_disk(struct buf *b, const struct model_disk *d, bool live)
+{
+	enum place at = live ? d->live : d->config;
+	bool block = strcmp(d->type, "block") == 0 && at == ON_BASE;
+	char path[6 * MODEL_PATH], base[6 * MODEL_PATH];
+
+	if (at == ON_NOTHING)
+		return;
+	escaped(at == ON_OVERLAY ? d->overlay : d->base, path);
+	escaped(d->base, base);
+	add(b, "<disk type='%s' device='disk'><driver name='qemu' type='%s'/><source %s='%s'/>", block ? "block" : "file", at == ON_OVERLAY ? "qcow2" : d->format,
+	    block ? "dev" : "file", path);
+	if (live && at == ON_OVERLAY)
+		add(b, "<backingStore type='%s'><format type='raw'/><source %s='%s'/><backingStore/></backingStore>", d->type,
+		    strcmp(d->type, "block") == 0 ? "dev" : "file", base);
+	if (live && d->job == JOB_COMMIT)
+		add(b, "<mirror type='%s' job='active-commit'%s><format type='raw'/><source %s='%s'/></mirror>", d->type, d->ready ? " ready='yes'" : "",
+		    strcmp(d->type, "block") == 0 ? "dev" : "file", base);
+	if (live && d->job == JOB_SOMEBODYS_COPY)
+		add(b, "<mirror type='file' job='copy' ready='yes'><format type='raw'/><source file='/srv/somebody.img'/></mirror>");
+	add(b, "<target dev='%s' bus='virtio'/></disk>", d->target);
+}
+
+static void
+poll_jobs(void)
+{
+	for (int i = 0; i < fake->ndisks; i++) {
+		struct model_disk *d = &fake->disks[i];
+
+		if (d->job == JOB_COMMIT && ++d->polls > fake->ready_after && !d->ready) {
+			d->ready = true;
+			model_commit(d);
+		}
+	}
+}
+
+char *
+virDomainGetXMLDesc(virDomainPtr dom, unsigned int flags)
+{
+	bool live = (flags & VIR_DOMAIN_XML_INACTIVE) == 0;
+	const char *key = live ? "xml" : "xml-inactive";
+	char name[6 * MODEL_PATH];
+	struct buf b = BUF_INIT;
+
+	if (enter_domain(dom, key, "", false, false) == -1)
+		return (NULL);
+	live = (live && fake->active) || !fake->persistent;
+	poll_jobs();
+	add(&b, "<domain type='kvm'><name>%s</name><uuid>%s</uuid><memory unit='KiB'>1024</memory><vcpu>1</vcpu><os><type>hvm</type></os><devices>"
+	    "<emulator>/usr/bin/qemu-system-x86_64</emulator>", escaped(fake->name, name), fake->uuid);
+	for (int i = 0; i < fake->ndisks; i++)
+		add_disk(&b, &fake->disks[i], live);
+	if (fake->has_agent)
+		add(&b, "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'%s/></channel>",
+		    !live ? "" : fake->agent != AGENT_GONE ? " state='connected'" : " state='disconnected'");
+	add(&b, "</devices></domain>%c", '\0');
+	leave(key, "", false, 0);
+	return (b.ptr);
+}
+
+virDomainPtr
+virDomainDefineXML(virConnectPtr conn, const char *xml)
+{
+	struct domain_desc d = DOMAIN_DESC_INIT;
+	const struct domain_disk *disk;
+	virDomainPtr dom = NULL;
+	struct err err;
+
+	if (enter(conn, "define", "", true) == -1)
+		return (NULL);
+	if (domain_desc_parse(&d, xml, strlen(xml), &err) == -1 || strcmp(d.uuid, fake->uuid) != 0 || strcmp(d.name, fake->name) != 0)
+		wrong("defined with XML that is not the domain's: %s", err.text);
+	else {
+		for (int i = 0; i < fake->ndisks; i++) {
+			struct model_disk *m = &fake->disks[i];
+
+			disk = domain_disk_find(&d, m->target);
+			m->config = disk == NULL ? ON_NOTHING : strcmp(disk->source, m->overlay) == 0 ? ON_OVERLAY : ON_BASE;
+			if (m->config == ON_BASE && (strcmp(disk->source, m->base) != 0 || strcmp(disk->format, m->format) != 0 ||
+			    strcmp(disk->type, m->type) != 0))
+				wrong("%s: defined with %s, %s in a %s", m->target, disk->source, disk->format, disk->type);
+		}
+		fake->exists = fake->persistent = true;
+		dom = new_domain(conn);
+	}
+	domain_desc_free(&d);
+	leave("define", "", true, dom != NULL ? 0 : -1);
+	return (dom);
+}
+
+int
+virDomainGetBlockInfo(virDomainPtr dom, const char *disk, virDomainBlockInfoPtr info, unsigned int flags)
+{
+	(void)disk;
+	(void)flags;
+	if (enter_domain(dom, "block-info", disk, false, false) == -1)
+		return (-1);
+	*info = (virDomainBlockInfo){ .capacity = 1 << 18, .allocation = 1 << 18, .physical = 1 << 18 };
+	return (leave("block-info", disk, false, 0));
+}
+
+int
+virDomainAgentSetResponseTimeout(virDomainPtr dom, int timeout, unsigned int flags)
+{
+	(void)flags;
+	if (enter_domain(dom, "agent-timeout", "", false, false) == -1)
+		return (-1);
+	fake->agent_timeout = timeout;
+	return (leave("agent-timeout", "", false, 0));
+}
+
+/* Whether the agent takes the command; one that hangs is waited for. */
+static int
+ask_agent(const char *command)
+{
+	int64_t wait = fake->agent_timeout >= 0 ? (int64_t)fake->agent_timeout * 1000 : BLOCKED_MS;
+
+	if (fake->agent == AGENT_HANGS) {
+		model_unlock();
+		deadline_nap(wait);
+		model_lock();
+		model_clock();
+		return (failed(VIR_ERR_AGENT_UNRESPONSIVE, "Guest agent is not responding: Guest agent not available for now"));
+	}
+	if (fake->agent == AGENT_GONE)
+		return (failed(VIR_ERR_AGENT_UNRESPONSIVE, "Guest agent is not responding: QEMU guest agent is not connected"));
+	if (fake->frozen != 0 && strcmp(command, "guest-fsfreeze-thaw") != 0)
+		return (failed(VIR_ERR_INTERNAL_ERROR, "internal error: unable to execute QEMU agent command '%s': Command %s has been disabled: the command "
+		    "is not allowed", command, command));
+	return (0);
+}
+
+int
+virDomainGetFSInfo(virDomainPtr dom, virDomainFSInfoPtr **info, unsigned int flags)
+{
+	virDomainFSInfoPtr fs;
+
+	(void)flags;
+	if (enter_domain(dom, "fsinfo", "", false, true) == -1)
+		return (-1);
+	if (ask_agent("guest-get-fsinfo") == -1)
+		return (leave("fsinfo", "", false, -1));
+	if ((*info = calloc(1, sizeof(**info))) == NULL || (fs = calloc(1, sizeof(*fs))) == NULL)
+		abort();
+	fs->mountpoint = strdup("/");
+	fs->name = strdup("vda1");
+	fs->fstype = strdup("ext4");
+	(*info)[0] = fs;
+	return (leave("fsinfo", "", false, 1));
+}
+
+void
+virDomainFSInfoFree(virDomainFSInfoPtr info)
+{
+	free(info->mountpoint);
+	free(info->name);
+	free(info->fstype);
+	free(info);
+}
+
+int
+virDomainFSFreeze(virDomainPtr dom, const char **mountpoints, unsigned int nmountpoints, unsigned int flags)
+{
+	int rc;
+
+	(void)mountpoints;
+	(void)nmountpoints;
+	(void)flags;
+	if (enter_domain(dom, "freeze", "", true, true) == -1)
+		return (-1);
+	if ((rc = ask_agent("guest-fsfreeze-freeze")) == 0)
+		rc = fake->frozen = 1;
+	return (leave("freeze", "", true, rc));
+}
+
+int
+virDomainFSThaw(virDomainPtr dom, const char **mountpoints, unsigned int nmountpoints, unsigned int flags)
+{
+	int rc;
+
+	(void)mountpoints;
+	(void)nmountpoints;
+	(void)flags;
+	if (enter_domain(dom, "thaw", "", true, true) == -1)
+		return (-1);
+	if ((rc = ask_agent("guest-fsfreeze-thaw")) == 0) {
+		rc = fake->frozen;
+		fake->frozen = 0;
+	}
+	return (leave("thaw", "", true, rc));
+}
+
+/* Whether anything of the guest is in the way of a new job. */
+static int
+is_free(void)
+{
+	if (fake->backup_job)
+		return (failed(VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: another backup job is already running"));
+	for (int i = 0; i < fake->ndisks; i++)
+		if (fake->disks[i].job != JOB_NONE)
+			return (failed(VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: disk '%s' has an active block job", fake->disks[i].target));
+	return (0);
+}
+
+/* Each text of an attribute ${name} of an element ${element}. */
+static void
+each_attribute(xmlNodePtr n, const char *element, const char *name, void (*fn)(xmlNodePtr n, const char *value))
+{
+	xmlChar *value;
+
+	for (; n != NULL; n = n->next) {
+		if (n->type == XML_ELEMENT_NODE && strcmp((const char *)n->name, element) == 0 && (value = xmlGetProp(n, (const xmlChar *)name)) != NULL) {
+			fn(n, (const char *)value);
+			xmlFree(value);
+		}
+		each_attribute(n->children, element, name, fn);
+	}
+}
+
+static void
+create(xmlNodePtr n, const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+	(void)n;
+	if (fd == -1)
+		wrong("QEMU cannot create %s", path);
+	else
+		close(fd);
+}
+
+int
+virDomainBackupBegin(virDomainPtr dom, const char *xml, const char *checkpoint, unsigned int flags)
+{
+	xmlDocPtr doc;
+	int rc;
+
+	(void)checkpoint;
+	(void)flags;
+	if (enter_domain(dom, "backup-begin", "", true, true) == -1)
+		return (-1);
+	if ((rc = is_free()) == 0) {
+		if ((doc = xmlReadMemory(xml, (int)strlen(xml), NULL, NULL, XML_PARSE_NONET)) == NULL)
+			rc = failed(VIR_ERR_XML_DETAIL, "(domain_backup) is not well formed");
+		else {
+			each_attribute(xmlDocGetRootElement(doc), "scratch", "file", create);
+			each_attribute(xmlDocGetRootElement(doc), "server", "socket", create);
+			xmlFreeDoc(doc);
+			fake->backup_job = true;
+			snprintf(fake->backup_xml, sizeof(fake->backup_xml), "%s", xml);
+		}
+	}
+	return (leave("backup-begin", "", true, rc));
+}
+
+char *
+virDomainBackupGetXMLDesc(virDomainPtr dom, unsigned int flags)
+{
+	char *xml = NULL;
+
+	(void)flags;
+	if (enter_domain(dom, "backup-xml", "", false, true) == -1)
+		return (NULL);
+	if (fake->backup_job)
+		xml = strdup(fake->backup_xml);
+	else
+		failed(VIR_ERR_NO_DOMAIN_BACKUP, "Domain backup job id not found: no domain backup job present");
+	leave("backup-xml", "", false, 0);
+	return (xml);
+}
+
+int
+virDomainGetJobInfo(virDomainPtr dom, virDomainJobInfoPtr info)
+{
+	if (enter_domain(dom, "job-info", "", false, true) == -1)
+		return (-1);
+	memset(info, 0, sizeof(*info));
+	info->type = fake->backup_job ? VIR_DOMAIN_JOB_UNBOUNDED : VIR_DOMAIN_JOB_NONE;
+	return (leave("job-info", "", false, 0));
+}
+
+int
+virDomainAbortJob(virDomainPtr dom)
+{
+	int rc = 0;
+
+	if (enter_domain(dom, "abort-job", "", true, true) == -1)
+		return (-1);
+	if (!fake->backup_job)
+		rc = failed(VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: no job is active on the domain");
+	else if (strstr(fake->backup_xml, "mode='push'") != NULL)
+		wrong("somebody else's backup job was aborted");
+	fake->backup_job = false;
+	return (leave("abort-job", "", true, rc));
+}
+
+static void
+snapshot_disk(xmlNodePtr n, const char *name)
+{
+	struct model_disk *d = model_find(name);
+	xmlChar *snapshot = xmlGetProp(n, (const xmlChar *)"snapshot"), *file = xmlGetProp(xml_first(n, "source"), (const xmlChar *)"file");
+
+	if (d != NULL && snapshot != NULL && file != NULL && strcmp((const char *)snapshot, "external") == 0) {
+		snprintf(d->overlay, sizeof(d->overlay), "%s", (const char *)file);
+		create(NULL, d->overlay);
+		d->live = ON_OVERLAY;
+		if (fake->persistent)
+			d->config = ON_OVERLAY;
+		d->overlay_age = d->base_age + 1;
+	}
+	xmlFree(snapshot);
+	xmlFree(file);
+}
+
+virDomainSnapshotPtr
+virDomainSnapshotCreateXML(virDomainPtr dom, const char *xml, unsigned int flags)
+{
+	static struct _virDomainSnapshot snapshot;
+	xmlDocPtr doc;
+	int rc;
+
+	if (enter_domain(dom, "snapshot", "", true, true) == -1)
+		return (NULL);
+	if ((flags & VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC) == 0 || (flags & VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA) == 0)
+		wrong("a snapshot that is not atomic, or has metadata");
+	if ((rc = is_free()) == 0) {
+		if ((doc = xmlReadMemory(xml, (int)strlen(xml), NULL, NULL, XML_PARSE_NONET)) == NULL)
+			rc = failed(VIR_ERR_XML_DETAIL, "(domain_snapshot) is not well formed");
+		else {
+			each_attribute(xmlDocGetRootElement(doc), "disk", "name", snapshot_disk);
+			xmlFreeDoc(doc);
+		}
+	}
+	rc = leave("snapshot", "", true, rc);
+	return (rc == 0 ? &snapshot : NULL);
+}
+
+int
+virDomainSnapshotFree(virDomainSnapshotPtr snapshot)
+{
+	(void)snapshot;
+	return (0);
+}
+
+int
+virDomainBlockCommit(virDomainPtr dom, const char *disk, const char *base, const char *top, unsigned long bandwidth, unsigned int flags)
+{
+	struct model_disk *d;
+	int rc = 0;
+
+	(void)base;
+	(void)top;
+	(void)bandwidth;
+	if (enter_domain(dom, "commit", disk, true, true) == -1)
+		return (-1);
+	if (flags != (VIR_DOMAIN_BLOCK_COMMIT_SHALLOW | VIR_DOMAIN_BLOCK_COMMIT_ACTIVE))
+		wrong("%s: a commit that is not shallow and active", disk);
+	if ((d = model_find(disk)) == NULL || d->live == ON_NOTHING)
+		rc = failed(VIR_ERR_INVALID_ARG, "invalid argument: disk '%s' not found in domain", disk);
+	else if (d->live != ON_OVERLAY || d->job != JOB_NONE)
+		rc = failed(VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: disk '%s' cannot be committed now", disk);
+	else {
+		d->job = JOB_COMMIT;
+		d->polls = 0;
+		d->ready = false;
+	}
+	return (leave("commit", disk, true, rc));
+}
+
+static int
+pivot(struct model_disk *d)
+{
+	if (d->job == JOB_SOMEBODYS_COPY) {
+		wrong("%s: somebody else's block job was pivoted", d->target);
+		return (0);
+	}
+	if (!d->ready || fake->refused_pivots > 0) {
+		fake->refused_pivots -= fake->refused_pivots > 0;
+		return (failed(VIR_ERR_BLOCK_COPY_ACTIVE, "block copy still active: disk '%s' not ready for pivot yet", d->target));
+	}
+	model_commit(d);
+	d->job = JOB_NONE;
+	d->ready = false;
+	d->live = ON_BASE;
+	if (fake->persistent && !fake->config_lags && d->config == ON_OVERLAY)
+		d->config = ON_BASE;
+	d->base_age++;
+	return (0);
+}
+
+int
+virDomainBlockJobAbort(virDomainPtr dom, const char *disk, unsigned int flags)
+{
+	const char *key = (flags & VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT) != 0 ? "pivot" : "cancel";
+	struct model_disk *d = model_find(disk);
+	int rc = 0;
+
+	if (enter_domain(dom, key, disk, true, true) == -1)
+		return (-1);
+	if (d == NULL || d->job == JOB_NONE)
+		rc = failed(VIR_ERR_INVALID_ARG, "invalid argument: no block job on disk '%s'", disk);
+	else if ((flags & VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT) != 0)
+		rc = pivot(d);
+	else {
+		if (d->job == JOB_SOMEBODYS_COPY)
+			wrong("%s: somebody else's block job was cancelled", d->target);
+		d->job = JOB_NONE;
+		d->ready = false;
+	}
+	return (leave(key, disk, true, rc));
+}
+
+int
+virDomainGetBlockJobInfo(virDomainPtr dom, const char *disk, virDomainBlockJobInfoPtr info, unsigned int flags)
+{
+	const struct model_disk *d = model_find(disk);
+	int rc = 0;
+
+	(void)flags;
+	if (enter_domain(dom, "block-job", disk, false, true) == -1)
+		return (-1);
+	memset(info, 0, sizeof(*info));
+	if (d != NULL && d->job != JOB_NONE) {
+		info->type = d->job == JOB_COMMIT ? VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT : VIR_DOMAIN_BLOCK_JOB_TYPE_COPY;
+		info->cur = d->ready ? 1000 : 1;
+		info->end = 1000;
+		rc = 1;
+	}
+	return (leave("block-job", disk, false, rc));
+}
