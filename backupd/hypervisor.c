@@ -14,16 +14,26 @@
 #define KEEPALIVE_S	5
 #define KEEPALIVE_COUNT	3
 #define RETRY_MS	500
+#define CONNECT_SECONDS	60
+#define DEADLINES	8u
 
-/* The deadline of the call that is under way; guarded by the lock. */
-static struct {
-	pthread_mutex_t	 lock;
-	pthread_cond_t	 wake;
+/* Deadlines of calls that are under way; guarded by the lock. */
+struct deadline {
 	bool		 armed;
 	unsigned int	 seconds;
 	int64_t		 until;
-	char		 doing[256];
+	char		 doing[128];
+};
+
+static struct {
+	pthread_mutex_t	 lock;
+	pthread_cond_t	 wake;
+	struct deadline	 v[DEADLINES];
 } watch = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+/* Those of this thread, the innermost last. */
+static _Thread_local struct deadline *mine[DEADLINES];
+static _Thread_local unsigned int nmine;
 
 static void
 be_silent(void *arg, virErrorPtr e)
@@ -42,19 +52,33 @@ event_main(void *arg)
 	return (NULL);
 }
 
+/* The next one to pass, or NULL. */
+static const struct deadline *
+next_deadline(void)
+{
+	const struct deadline *next = NULL;
+
+	for (unsigned int i = 0; i < DEADLINES; i++)
+		if (watch.v[i].armed && (next == NULL || watch.v[i].until < next->until))
+			next = &watch.v[i];
+	return (next);
+}
+
 static void *
 watch_main(void *arg)
 {
+	const struct deadline *next;
+
 	(void)arg;
 	pthread_mutex_lock(&watch.lock);
 	for (;;) {
-		if (!watch.armed) {
+		if ((next = next_deadline()) == NULL)
 			pthread_cond_wait(&watch.wake, &watch.lock);
-			continue;
-		}
-		if (deadline_wait(&watch.wake, &watch.lock, watch.until) == ETIMEDOUT && watch.armed) {
+		else if (deadline_left(next->until) > 0)
+			deadline_wait(&watch.wake, &watch.lock, next->until);
+		else {
 			dprintf(STDERR_FILENO, "virt-backupd: libvirt did not %s within %u s; giving up.  What was begun is settled by the next run, "
-			    "or by virt-backupd --reconcile\n", watch.doing, watch.seconds);
+			    "or by virt-backupd --reconcile\n", next->doing, next->seconds);
 			_exit(1);
 		}
 	}
@@ -90,7 +114,11 @@ hypervisor_failed(struct err *err, const char *fmt, ...)
 static int
 connect_to(struct hypervisor *hv, struct err *err)
 {
-	if ((hv->conn = virConnectOpen(hv->uri)) == NULL)
+	/* Keepalives begin when it is open. */
+	hypervisor_deadline(CONNECT_SECONDS, "take a connection");
+	hv->conn = virConnectOpen(hv->uri);
+	hypervisor_met();
+	if (hv->conn == NULL)
 		return (hypervisor_failed(err, "cannot connect to libvirt at %s", hv->uri));
 	/* Drivers within the process (test:///) have nothing to keep alive. */
 	virConnectSetKeepAlive(hv->conn, KEEPALIVE_S, KEEPALIVE_COUNT);
@@ -108,6 +136,7 @@ hypervisor_open(const char *uri, struct err *err)
 		err_nomem(err);
 		return (NULL);
 	}
+	pthread_mutex_init(&hv->lock, NULL);
 	pthread_once(&once, start_threads);
 	if (connect_to(hv, err) == -1) {
 		hypervisor_close(hv);
@@ -123,10 +152,12 @@ hypervisor_close(struct hypervisor *hv)
 		return;
 	if (hv->conn != NULL)
 		virConnectClose(hv->conn);
+	pthread_mutex_destroy(&hv->lock);
 	free(hv->uri);
 	free(hv);
 }
 
+/* With the lock held. */
 static virDomainPtr
 look_up(struct hypervisor *hv, const char *uuid, struct err *err)
 {
@@ -152,19 +183,28 @@ hypervisor_domain(struct hypervisor *hv, const char *uuid, unsigned int seconds,
 	int64_t until = deadline_now() + (int64_t)seconds * 1000;
 	virDomainPtr dom;
 
-	while ((dom = look_up(hv, uuid, err)) == NULL && err->code != ENOENT && deadline_left(until) > 0)
+	for (;;) {
+		pthread_mutex_lock(&hv->lock);
+		dom = look_up(hv, uuid, err);
+		pthread_mutex_unlock(&hv->lock);
+		if (dom != NULL || err->code == ENOENT || deadline_left(until) == 0)
+			return (dom);
 		deadline_nap(RETRY_MS);
-	return (dom);
+	}
 }
 
 void
 hypervisor_deadline(unsigned int seconds, const char *doing)
 {
+	struct deadline *d = watch.v;
+
 	pthread_mutex_lock(&watch.lock);
-	snprintf(watch.doing, sizeof(watch.doing), "%s", doing);
-	watch.until = deadline_now() + (int64_t)seconds * 1000;
-	watch.seconds = seconds;
-	watch.armed = true;
+	while (d->armed)
+		if (++d == watch.v + DEADLINES)
+			abort();
+	*d = (struct deadline){ .armed = true, .seconds = seconds, .until = deadline_now() + (int64_t)seconds * 1000 };
+	snprintf(d->doing, sizeof(d->doing), "%s", doing);
+	mine[nmine++] = d;
 	pthread_cond_signal(&watch.wake);
 	pthread_mutex_unlock(&watch.lock);
 }
@@ -173,7 +213,7 @@ void
 hypervisor_met(void)
 {
 	pthread_mutex_lock(&watch.lock);
-	watch.armed = false;
+	mine[--nmine]->armed = false;
 	pthread_cond_signal(&watch.wake);
 	pthread_mutex_unlock(&watch.lock);
 }

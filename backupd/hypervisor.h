@@ -10,11 +10,13 @@
 #define OVB_HYPERVISOR_H
 
 #include <libvirt/libvirt.h>
+#include <pthread.h>
 
 #include "err.h"
 
 struct hypervisor {
-	virConnectPtr	 conn;
+	pthread_mutex_t	 lock;		/* guards conn, while threads share this */
+	virConnectPtr	 conn;		/* NULL while libvirtd is away */
 	char		*uri;
 };
 
@@ -35,7 +37,7 @@ int hypervisor_failed(struct err *err, const char *fmt, ...) __attribute__((form
 /**
  * hypervisor_deadline(seconds, doing), hypervisor_met():
  * What stands between is done in time, or this process ends with a message on standard error and status 1: the journal then says what is to
- * be settled.  For calls into a QEMU that may hang, which nothing else bounds.  Not nested.
+ * be settled.  For calls into a QEMU that may hang, which nothing else bounds.  They nest, and each thread has its own.
  */
 void hypervisor_deadline(unsigned int seconds, const char *doing);
 void hypervisor_met(void);
