@@ -17,8 +17,10 @@
 #include "hypervisor.h"
 #include "io.h"
 
-#define START_SECONDS	40		/* connecting to a busy libvirtd takes a while */
+#define START_SECONDS	40		/* a host may be busy */
 #define ANSWER_SECONDS	10
+
+#define AGENT_COMMAND_FAILED	113	/* of libvirt 9.1 and newer, whose libvirtd an older library may talk to */
 
 extern char **environ;
 
@@ -112,10 +114,18 @@ freeze_guard_start(const char *uri, const char *uuid, const char *name, unsigned
 		err_set(err, 0, "a freeze guard of an earlier run still tries to thaw the guest");
 		break;
 	default:
-		err_set(err, 0, "the freeze guard did not start: it could not connect to libvirt at %s", uri);
+		err_set(err, 0, "the freeze guard did not start");
 	}
 	freeze_guard_end(g);
 	return (NULL);
+}
+
+/* It goes on by itself, and is nobody's child when we have ended. */
+static void
+let_go(struct freeze_guard *g)
+{
+	io_close(&g->fd);
+	free(g);
 }
 
 int
@@ -123,55 +133,94 @@ freeze_guard_leave(const char *uri, const char *uuid, const char *name, struct e
 {
 	struct freeze_guard *g = start(uri, uuid, name, ANSWER_SECONDS, err);
 
-	if (g == NULL || tell(g, GUARD_ARM, err) == -1) {
+	if (g == NULL)
+		return (-1);
+	if (tell(g, GUARD_ARM, err) == -1) {
 		freeze_guard_end(g);
 		return (-1);
 	}
-	g->armed = true;
-	freeze_guard_end(g);
+	let_go(g);
 	return (0);
 }
 
-/* Whether the agent may have got the request, and may yet act upon it: it did not answer, or not in time. */
+/*
+ * Whether the agent answered with a refusal, or was not asked: then it has frozen nothing, or undone it.  After any other failure it may have
+ * got the request, and may yet act upon it.
+ */
 static bool
-may_be_frozen(int code)
+was_refused(void)
 {
-	switch (code) {
-	case VIR_ERR_AGENT_UNRESPONSIVE:
-	case VIR_ERR_AGENT_UNSYNCED:
-	case VIR_ERR_OPERATION_TIMEOUT:
-	case VIR_ERR_RPC:
-	case VIR_ERR_SYSTEM_ERROR:
-	case VIR_ERR_INTERNAL_ERROR:
-	case VIR_ERR_INVALID_CONN:
-	case VIR_ERR_OPERATION_ABORTED:
+	switch (virGetLastErrorCode()) {
+	case AGENT_COMMAND_FAILED:
+	case VIR_ERR_ACCESS_DENIED:
+	case VIR_ERR_ARGUMENT_UNSUPPORTED:
+	case VIR_ERR_CONFIG_UNSUPPORTED:
+	case VIR_ERR_NO_DOMAIN:
+	case VIR_ERR_NO_SUPPORT:
+	case VIR_ERR_OPERATION_DENIED:
+	case VIR_ERR_OPERATION_INVALID:
+	case VIR_ERR_OPERATION_UNSUPPORTED:
 		return (true);
+	case VIR_ERR_INTERNAL_ERROR:
+		/* As libvirt 9.0 and older hand on what the agent answered. */
+		return (strstr(virGetLastErrorMessage(), "unable to execute QEMU agent command") != NULL);
 	default:
 		return (false);
 	}
 }
 
 int
+freeze_limit_agent(virDomainPtr dom, unsigned int seconds, struct err *err)
+{
+	if (virDomainAgentSetResponseTimeout(dom, (int)seconds, 0) == -1)
+		return (hypervisor_failed(err, "the time for the guest agent's answers cannot be limited"));
+	return (0);
+}
+
+void
+freeze_unlimit_agent(virDomainPtr dom)
+{
+	virDomainAgentSetResponseTimeout(dom, VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK, 0);
+}
+
+/* Nothing is frozen, or it is thawed: the guard may rest. */
+static int
+disarm(struct freeze_guard *g, struct err *err)
+{
+	if (tell(g, GUARD_DISARM, err) == -1)
+		return (-1);
+	if (hear(g, ANSWER_SECONDS) != GUARD_DISARMED)
+		return (err_set(err, 0, "the freeze guard does not answer"));
+	g->armed = false;
+	return (0);
+}
+
+int
 freeze_take(struct freeze_guard *g, virDomainPtr dom, struct err *err)
 {
+	struct err ignored = ERR_INIT;
+	bool refused;
 	int n;
 
+	if (freeze_limit_agent(dom, g->seconds, err) == -1)
+		return (-1);
 	if (tell(g, GUARD_ARM, err) == -1 || hear(g, ANSWER_SECONDS) != GUARD_ARMED)
 		return (err_set(err, 0, "the freeze guard does not answer"));
 	g->armed = true;
 	g->begun = deadline_now();
-	virDomainAgentSetResponseTimeout(dom, (int)g->seconds, 0);
 	n = virDomainFSFreeze(dom, NULL, 0, 0);
 	g->frozen = deadline_now();
 	if (n > 0)
 		return (0);
+	refused = n == -1 && was_refused();
 	if (n == 0)
 		err_set(err, 0, "the guest agent found no file system to freeze");
 	else
 		hypervisor_failed(err, "the guest could not be frozen");
-	/* An agent that refused has frozen nothing, or undone it; somebody else's freeze, which makes it refuse, is not ours to end. */
-	if (n == -1 && !may_be_frozen(virGetLastErrorCode()) && tell(g, GUARD_DISARM, err) == 0 && hear(g, ANSWER_SECONDS) == GUARD_DISARMED)
-		g->armed = false;
+	freeze_unlimit_agent(dom);
+	/* Somebody else's freeze, which makes the agent refuse, is not ours to end. */
+	if (refused)
+		disarm(g, &ignored);
 	return (-1);
 }
 
@@ -180,11 +229,11 @@ freeze_thaw_once(virDomainPtr dom, unsigned int seconds, struct err *err)
 {
 	int n;
 
-	virDomainAgentSetResponseTimeout(dom, (int)seconds, 0);
-	n = virDomainFSThaw(dom, NULL, 0, 0);
-	if (n == -1)
+	if (freeze_limit_agent(dom, seconds, err) == -1)
+		return (-1);
+	if ((n = virDomainFSThaw(dom, NULL, 0, 0)) == -1)
 		hypervisor_failed(err, "the guest could not be thawed");
-	virDomainAgentSetResponseTimeout(dom, VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK, 0);
+	freeze_unlimit_agent(dom);
 	return (n);
 }
 
@@ -202,13 +251,28 @@ freeze_release(struct freeze_guard *g, virDomainPtr dom, struct freeze_time *t, 
 		return (-1);
 	if (tell(g, GUARD_DISARM, err) == -1)
 		return (-1);
-	/* The guard says first when it has thawed the guest meanwhile. */
+	/* The guard said first when it thawed the guest meanwhile. */
 	answer = hear(g, ANSWER_SECONDS);
 	t->held = n > 0 && answer == GUARD_DISARMED;
 	if (answer == GUARD_FIRED)
 		answer = hear(g, ANSWER_SECONDS);
 	g->armed = answer != GUARD_DISARMED;
 	return (g->armed ? err_set(err, 0, "the freeze guard does not answer") : 0);
+}
+
+/* The guest may be frozen: the guard thaws it at once, and says so when it is done soon. */
+static bool
+have_it_thawed(struct freeze_guard *g)
+{
+	struct err ignored = ERR_INIT;
+	char answer;
+
+	if (tell(g, GUARD_THAW, &ignored) == -1)
+		return (false);
+	do
+		answer = hear(g, g->seconds + ANSWER_SECONDS);
+	while (answer == GUARD_FIRED || answer == GUARD_ARMED);
+	return (answer == GUARD_DISARMED);
 }
 
 bool
@@ -218,12 +282,15 @@ freeze_guard_end(struct freeze_guard *g)
 
 	if (g == NULL)
 		return (true);
-	sure = !g->armed;
+	sure = !g->armed || have_it_thawed(g);
+	if (!sure) {
+		let_go(g);
+		return (false);
+	}
 	io_close(&g->fd);
-	/* A guard that has nothing to do ends at once; another one goes on, and is nobody's child when we have ended. */
-	if (g->pid > 0 && sure)
-		for (int i = 0; i < ANSWER_SECONDS * 100 && waitpid(g->pid, NULL, WNOHANG) == 0; i++)
-			deadline_nap(10);
+	/* A guard that has nothing to do ends at once. */
+	for (int i = 0; g->pid > 0 && i < ANSWER_SECONDS * 100 && waitpid(g->pid, NULL, WNOHANG) == 0; i++)
+		deadline_nap(10);
 	free(g);
-	return (sure);
+	return (true);
 }

@@ -35,8 +35,19 @@ struct freeze_time {
 /** freeze_release(g, dom, t, err): Thaw it.  Fails: -1 when that failed; the guard goes on trying. */
 int freeze_release(struct freeze_guard *g, virDomainPtr dom, struct freeze_time *t, struct err *err);
 
-/** freeze_guard_end(g): Let the guard go.  Returns whether the guest is known not to be frozen by us.  Harmless on NULL. */
+/**
+ * freeze_guard_end(g):
+ * Let the guard go.  When the guest may be frozen, the guard thaws it first; what it cannot do within seconds, it goes on trying alone.  Returns
+ * whether the guest is known not to be frozen by us.  Harmless on NULL.
+ */
 bool freeze_guard_end(struct freeze_guard *g);
+
+/**
+ * freeze_limit_agent(dom, seconds, err), freeze_unlimit_agent(dom):
+ * Between the two the agent has so long for an answer; without that a call to it may wait for ever.  Fails: -1; then do not ask it.
+ */
+int freeze_limit_agent(virDomainPtr dom, unsigned int seconds, struct err *err);
+void freeze_unlimit_agent(virDomainPtr dom);
 
 /** freeze_thaw_once(dom, seconds, err): Thaw, whoever froze.  Returns the number of file systems, or -1. */
 int freeze_thaw_once(virDomainPtr dom, unsigned int seconds, struct err *err);

@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <syslog.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,16 +26,16 @@
 
 #define OWN_SECONDS	10		/* what may pass between the agent's answer and the thaw */
 #define RETRY_MS	1000
+#define TRY_SECONDS	60		/* for libvirt, in one try */
 #define ALARM_EVERY	60		/* tries between two alarms; the first comes after ALARM_FIRST */
 #define ALARM_FIRST	5
 
 struct guard {
-	const char		*uri, *uuid, *name;
-	unsigned int		 seconds;
-	struct hypervisor	*hv;		/* NULL while libvirtd is away */
-	bool			 parent;	/* is there */
-	bool			 armed;
-	int64_t			 deadline;
+	const char	*uri, *uuid, *name;
+	unsigned int	 seconds;
+	bool		 parent;	/* is there */
+	bool		 armed;
+	int64_t		 deadline;
 };
 
 static void
@@ -86,49 +88,117 @@ hear(struct guard *g, int64_t ms)
 	return (0);
 }
 
-/* One try.  Returns whether the guest is certainly not frozen any more; else ${err} says why. */
+/* Whether the guest is certainly not frozen any more; else ${err} says why. */
 static bool
-try_thaw(struct guard *g, struct err *err)
+thaw_once(const struct guard *g, struct err *err)
 {
+	struct hypervisor *hv = hypervisor_open(g->uri, err);
 	virDomainPtr dom;
 	int active;
+
+	if (hv == NULL)
+		return (false);
+	if ((dom = hypervisor_domain(hv, g->uuid, 0, err)) == NULL)
+		return (err->code == ENOENT);
+	if ((active = virDomainIsActive(dom)) == -1) {
+		hypervisor_failed(err, "cannot tell whether the guest runs");
+		return (false);
+	}
+	/* A guest that does not run has nothing frozen. */
+	return (active == 0 || freeze_thaw_once(dom, g->seconds, err) >= 0);
+}
+
+/* One try, in a process of its own: a libvirt that hangs, or crashes, is not the end of the guard. */
+struct try {
+	pid_t	pid;
+	int	fd;		/* what it says when it fails; its end when it is over */
+};
+
+static int
+try_begin(const struct guard *g, struct try *t)
+{
+	struct err err = ERR_INIT;
+	pid_t guard = getpid();
+	int fds[2];
 	bool done;
 
-	if (g->hv == NULL && (g->hv = hypervisor_open(g->uri, err)) == NULL)
+	if (pipe2(fds, O_CLOEXEC) == -1)
+		return (-1);
+	if ((t->pid = fork()) == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != guard)
+			_exit(1);
+		close(GUARD_FD);
+		if (!(done = thaw_once(g, &err)) && write(fds[1], err.text, strlen(err.text)) == -1)
+			_exit(1);
+		_exit(done ? 0 : 1);
+	}
+	close(fds[1]);
+	t->fd = fds[0];
+	if (t->pid == -1)
+		close(t->fd);
+	return (t->pid == -1 ? -1 : 0);
+}
+
+/* Whether it did it. */
+static bool
+try_end(struct try *t, char *why, size_t size)
+{
+	struct pollfd pfd = { .fd = t->fd, .events = POLLIN };
+	int status = 0;
+	ssize_t n = 0;
+
+	if (poll(&pfd, 1, 0) != 1) {
+		kill(t->pid, SIGKILL);
+		snprintf(why, size, "libvirt does not answer");
+	} else if ((n = read(t->fd, why, size - 1)) >= 0)
+		why[n] = '\0';
+	close(t->fd);
+	while (waitpid(t->pid, &status, 0) == -1 && errno == EINTR)
+		;
+	return (WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* One try, unless the parent says meanwhile that it did it: then *${disarmed}. */
+static bool
+try_thaw(struct guard *g, bool *disarmed, char *why, size_t size)
+{
+	int64_t until = deadline_now() + ((int64_t)g->seconds + TRY_SECONDS) * 1000;
+	struct try t;
+
+	if (try_begin(g, &t) == -1) {
+		snprintf(why, size, "cannot start a process: %s", strerror(errno));
 		return (false);
-	if ((dom = hypervisor_domain(g->hv, g->uuid, 0, err)) == NULL)
-		return (err->code == ENOENT);
-	active = virDomainIsActive(dom);
-	/* A guest that does not run has nothing frozen. */
-	done = active == 0 || (active == 1 && freeze_thaw_once(dom, g->seconds, err) >= 0);
-	if (active == -1)
-		hypervisor_failed(err, "cannot tell whether the guest runs");
-	virDomainFree(dom);
-	return (done);
+	}
+	while (!*disarmed && deadline_left(until) > 0) {
+		struct pollfd pfd[2] = { { .fd = t.fd, .events = POLLIN }, { .fd = g->parent ? GUARD_FD : -1, .events = POLLIN } };
+
+		if (deadline_poll(pfd, 2, deadline_left(until)) == -1 || pfd[0].revents != 0)
+			break;
+		if (pfd[1].revents != 0)
+			*disarmed = hear(g, 0) == GUARD_DISARM;
+	}
+	return (try_end(&t, why, size));
 }
 
 /* Until it is done, or the parent did it. */
 static void
 thaw(struct guard *g)
 {
-	struct err err = ERR_INIT;
-	bool alarmed = false;
+	bool alarmed = false, disarmed = false;
+	char why[512];
 
-	for (unsigned int tries = 0;; tries++) {
-		if (try_thaw(g, &err))
-			break;
+	for (unsigned int tries = 0; !try_thaw(g, &disarmed, why, sizeof(why)) && !disarmed; tries++) {
 		if (tries % ALARM_EVERY == ALARM_FIRST) {
 			alarmed = true;
 			say(LOG_ALERT, "guest %s may be frozen, and could not be thawed yet: %s; still trying.  Look at its agent, or reset the guest", g->name,
-			    err.text);
+			    why);
 		}
-		if (hear(g, RETRY_MS) == GUARD_DISARM) {
-			g->armed = false;
-			tell(g, GUARD_DISARMED);
-			return;
-		}
+		if ((disarmed = hear(g, RETRY_MS) == GUARD_DISARM))
+			break;
 	}
 	g->armed = false;
+	tell(g, GUARD_DISARMED);
 	if (alarmed)
 		say(LOG_NOTICE, "guest %s is thawed", g->name);
 }
@@ -147,7 +217,11 @@ serve(struct guard *g)
 		} else if (c == GUARD_DISARM) {
 			g->armed = false;
 			tell(g, GUARD_DISARMED);
-		} else if (g->armed && (!g->parent || deadline_left(g->deadline) == 0)) {
+		} else if (c == GUARD_THAW && g->armed)
+			thaw(g);
+		else if (c == GUARD_THAW)
+			tell(g, GUARD_DISARMED);
+		else if (g->armed && (!g->parent || deadline_left(g->deadline) == 0)) {
 			say(LOG_WARNING, "guest %s: %s: thawing it", g->name, g->parent ? "it is frozen for too long" : "the run that froze it is gone");
 			tell(g, GUARD_FIRED);
 			thaw(g);
@@ -176,7 +250,6 @@ take_lock(const struct guard *g)
 int
 freeze_guard_main(int argc, char **argv)
 {
-	struct err err = ERR_INIT;
 	struct guard g = { .parent = true };
 
 	if (argc != 6)
@@ -195,9 +268,7 @@ freeze_guard_main(int argc, char **argv)
 		tell(&g, GUARD_BUSY);
 		return (1);
 	}
-	g.hv = hypervisor_open(g.uri, &err);
-	tell(&g, g.hv != NULL ? GUARD_READY : GUARD_BLIND);
+	tell(&g, GUARD_READY);
 	serve(&g);
-	hypervisor_close(g.hv);
 	return (0);
 }

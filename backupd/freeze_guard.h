@@ -9,14 +9,14 @@ enum {
 	/* of the parent */
 	GUARD_ARM	= 'A',		/* the guest is about to be frozen: the deadline counts from now */
 	GUARD_DISARM	= 'D',		/* it is thawed */
+	GUARD_THAW	= 'T',		/* it may be frozen: thaw it now */
 
 	/* of the guard */
 	GUARD_READY	= 'R',
-	GUARD_BLIND	= 'X',		/* it cannot connect to libvirt, yet */
 	GUARD_BUSY	= 'B',		/* another guard has that guest */
 	GUARD_ARMED	= 'a',
 	GUARD_DISARMED	= 'd',
-	GUARD_FIRED	= 'F',		/* the deadline passed: the guard thaws */
+	GUARD_FIRED	= 'F',		/* the guard thaws; GUARD_DISARMED follows when that is done */
 };
 
 #endif

@@ -28,10 +28,11 @@ ask_agent(struct guest *g, virDomainPtr dom, struct err *err)
 	json_t *list;
 	int n;
 
-	virDomainAgentSetResponseTimeout(dom, AGENT_SECONDS, 0);
+	if (freeze_limit_agent(dom, AGENT_SECONDS, err) == -1)
+		return (-1);
 	if ((n = virDomainGetFSInfo(dom, &fs, 0)) == -1)
 		hypervisor_failed(err, "the guest agent does not answer");
-	virDomainAgentSetResponseTimeout(dom, VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK, 0);
+	freeze_unlimit_agent(dom);
 	if (n == -1)
 		return (-1);
 	list = json_array();
@@ -145,10 +146,15 @@ moment_take(struct moment *m, struct guest *g, virDomainPtr dom, int (*take)(voi
 void
 moment_end(struct moment *m, struct guest *g)
 {
+	struct err ignored = ERR_INIT;
+
 	if (m->guard == NULL)
 		return;
 	m->unsure = !freeze_guard_end(m->guard);
 	m->guard = NULL;
-	if (!m->unsure)
-		g->journal->frozen = false;
+	if (m->unsure || !g->journal->frozen)
+		return;
+	g->journal->frozen = false;
+	/* Else whoever settles would thaw it, which by then may be frozen by somebody else.  That this fails does no harm. */
+	journal_save(g->journal, &ignored);
 }
