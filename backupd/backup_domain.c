@@ -1,6 +1,7 @@
 #include "backup_domain.h"
 
 #include <errno.h>
+#include <libvirt/virterror.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,20 +13,35 @@
 
 #define STARTS_OVER	2u		/* a guest that is started or stopped meanwhile is begun again so often */
 
-/* What QEMU and libvirt of this host can do. */
-static bool
-can_backup(struct guest *g)
+/* Whether QEMU and libvirt of this host can do it: 1, 0, or -1. */
+static int
+can_backup(struct guest *g, struct err *err)
 {
-	char *caps = virConnectGetDomainCapabilities(g->hv->conn, g->desc.emulator, NULL, NULL, NULL, 0);
-	bool can = caps != NULL && strstr(caps, "<backup supported='yes'/>") != NULL;
+	char *caps = NULL;
+	virDomainPtr dom;
+	bool lost = true;
+	int can;
 
+	/* A connection that is lost says nothing about that: the next one does. */
+	for (int i = 0; i < 2 && caps == NULL && lost; i++) {
+		if ((dom = guest_domain(g, err)) == NULL)
+			return (-1);
+		caps = virConnectGetDomainCapabilities(virDomainGetConnect(dom), g->desc.emulator, NULL, NULL, NULL, 0);
+		lost = caps == NULL && virGetLastErrorCode() != VIR_ERR_NO_SUPPORT;
+		if (lost)
+			hypervisor_failed(err, "cannot tell what libvirt can do");
+		virDomainFree(dom);
+	}
+	can = caps != NULL && strstr(caps, "<backup supported='yes'/>") != NULL;
 	free(caps);
-	return (can);
+	return (lost ? -1 : can);
 }
 
 static const struct capture_ops *
 choose_method(struct guest *g, struct err *err)
 {
+	int can;
+
 	switch (g->run->job->capture) {
 	case CONF_CAPTURE_OFFLINE:
 		if (!g->active)
@@ -38,7 +54,10 @@ choose_method(struct guest *g, struct err *err)
 		return (g->active ? &capture_backup : &capture_offline);
 	case CONF_CAPTURE_AUTO:
 	default:
-		return (!g->active ? &capture_offline : can_backup(g) ? &capture_backup : &capture_snapshot);
+		if (!g->active)
+			return (&capture_offline);
+		can = can_backup(g, err);
+		return (can == -1 ? NULL : can ? &capture_backup : &capture_snapshot);
 	}
 }
 
@@ -110,6 +129,7 @@ capture_and_store(struct capture *c, struct point_store **ps, struct domain_resu
 	if (rc == 0)
 		rc = store(c, *ps, err);
 	/* A source that failed may not know why. */
+	c->failed = rc == -1;
 	if (c->ops->settled(c, &why) == -1) {
 		*err = why;
 		rc = -1;
