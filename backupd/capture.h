@@ -19,6 +19,7 @@ struct capture {
 	const struct capture_ops *ops;
 	struct guest		*guest;
 	struct moment		 moment;
+	bool			 failed;	/* reading did */
 	struct qemu_nbd		**servers;	/* by disk; NULL: none was started */
 	struct scratch_watch	*watch;		/* of the backup job's scratch files */
 	struct timespec		*mtimes;	/* of offline images, by disk, before they were read */

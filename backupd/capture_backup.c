@@ -122,7 +122,7 @@ open_disk(struct capture *c, size_t i, struct err *err)
 static int
 settled(struct capture *c, struct err *err)
 {
-	return (c->watch == NULL ? 0 : scratch_watch_why(c->watch, err));
+	return (c->watch == NULL ? 0 : scratch_watch_why(c->watch, c->failed, err));
 }
 
 static int

@@ -10,9 +10,11 @@
 
 #include "deadline.h"
 #include "human.h"
+#include "settle.h"
 
 #define POLL_MS		100
-#define JOB_POLLS	10		/* the job itself is looked for less often: that asks libvirt */
+#define JOB_MS		1000		/* between two looks at the job itself: they ask libvirt */
+#define CALL_SECONDS	120		/* for one call into QEMU */
 #define NOTICE_MS	(2 * POLL_MS + 1000)	/* until an abort has had its effect */
 #define RESERVE		((uint64_t)64 << 20)	/* bytes of the file system that are left to others */
 #define LEAST		((uint64_t)256 << 20)	/* bytes that must be free to begin with */
@@ -24,11 +26,12 @@ struct scratch_watch {
 	uint64_t	 used;		/* when looked at last */
 	double		 fastest;	/* bytes a millisecond */
 
-	pthread_t	 thread;
+	pthread_t	 files, job;	/* two threads: what libvirt does must not keep the first from looking */
 	pthread_mutex_t	 lock;		/* guards the rest */
 	pthread_cond_t	 wake;
 	bool		 stop;
-	bool		 failed;
+	bool		 failed;	/* and ${why} */
+	bool		 abort;		/* the job is to be ended */
 	struct err	 why;
 };
 
@@ -72,27 +75,15 @@ used_bytes(const char *folder)
 }
 
 static void
-fail(struct scratch_watch *w, const struct err *why)
+fail(struct scratch_watch *w, const struct err *why, bool abort)
 {
 	pthread_mutex_lock(&w->lock);
 	if (!w->failed)
 		w->why = *why;
 	w->failed = true;
+	w->abort |= abort;
+	pthread_cond_broadcast(&w->wake);
 	pthread_mutex_unlock(&w->lock);
-}
-
-/* The source's reads fail from here on, and the run ends. */
-static void
-abort_backup(struct scratch_watch *w, const struct err *why)
-{
-	struct err ignored = ERR_INIT;
-	virDomainPtr dom;
-
-	fail(w, why);
-	if ((dom = hypervisor_domain(w->c->guest->hv, w->c->guest->uuid, 0, &ignored)) != NULL) {
-		virDomainAbortJob(dom);
-		virDomainFree(dom);
-	}
 }
 
 static void
@@ -110,61 +101,114 @@ look_at_files(struct scratch_watch *w, int64_t ms)
 	if (w->max != 0 && used + margin > w->max) {
 		err_set(&why, 0, "the guest wrote so much that its scratch files have %s, and would soon reach scratch_max (%s): the backup was aborted, the guest "
 		    "runs on.  Raise scratch_max, or run the job when the guest is quieter", human_size(used, is), human_size(w->max, limit));
-		abort_backup(w, &why);
+		fail(w, &why, true);
 	} else if (room < margin + RESERVE) {
 		err_set(&why, 0, "the guest wrote so much that %s, with its scratch files, has only %s free: the backup was aborted, the guest runs on.  "
 		    "Make room there, or set \"scratch\" to another folder", w->folder, human_size(room, is));
-		abort_backup(w, &why);
+		fail(w, &why, true);
 	}
 }
 
-/* The job ends by itself with the guest, or because somebody aborts it. */
-static void
-look_at_job(struct scratch_watch *w)
+/* What the job is doing; and, if ${abort}, end it: the source's reads fail from there on, and the run ends.  Returns whether it is there. */
+static bool
+look_at_job(struct scratch_watch *w, bool abort)
 {
 	struct guest *g = w->c->guest;
 	struct err why = ERR_INIT;
-	virDomainJobInfo info;
 	virDomainPtr dom = hypervisor_domain(g->hv, g->uuid, 0, &why);
-	int active;
+	int active, ours;
 
 	if (dom == NULL) {
 		/* While libvirtd is away QEMU goes on, and so do we. */
-		if (why.code == ENOENT)
-			fail(w, &why);
-		return;
+		if (why.code != ENOENT)
+			return (true);
+		err_wrap(&why, "the guest was migrated away, or undefined, while it was read");
+		fail(w, &why, false);
+		return (false);
 	}
+	hypervisor_deadline(CALL_SECONDS, "tell about the backup job");
 	active = virDomainIsActive(dom);
+	ours = active == 1 ? settle_has_job(dom, g->journal->token, &why) : active;
+	/* Nobody else's job is ended. */
+	if (ours == 1 && abort)
+		virDomainAbortJob(dom);
+	hypervisor_met();
+	virDomainFree(dom);
 	if (active == 0)
 		err_set(&why, 0, "the guest was shut off while it was read");
-	else if (active == 1 && virDomainGetJobInfo(dom, &info) == 0 && info.type == VIR_DOMAIN_JOB_NONE)
+	else if (ours == 0)
 		err_set(&why, 0, "the backup job ended while it was read: the guest was restarted, or somebody aborted the job");
-	if (why.text[0] != '\0')
-		fail(w, &why);
-	virDomainFree(dom);
+	if (ours == 0)
+		fail(w, &why, false);
+	return (ours != 0);
+}
+
+/* With the lock held: ${ms} later, or when something is to be done at once. */
+static void
+rest(struct scratch_watch *w, int64_t ms, bool abort)
+{
+	int64_t until = deadline_now() + ms;
+
+	while (!w->stop && w->abort == abort && deadline_left(until) > 0)
+		deadline_wait(&w->wake, &w->lock, until);
 }
 
 static void *
-watch_main(void *arg)
+watch_files(void *arg)
 {
 	struct scratch_watch *w = arg;
 	int64_t before = deadline_now(), now;
 
 	pthread_mutex_lock(&w->lock);
-	for (unsigned int polls = 1; !w->stop && !w->failed; polls++) {
-		deadline_wait(&w->wake, &w->lock, deadline_now() + POLL_MS);
-		if (w->stop)
-			break;
+	while (!w->stop && !w->failed) {
+		rest(w, POLL_MS, false);
 		pthread_mutex_unlock(&w->lock);
 		now = deadline_now();
 		look_at_files(w, now - before);
 		before = now;
-		if (polls % JOB_POLLS == 0)
-			look_at_job(w);
 		pthread_mutex_lock(&w->lock);
 	}
 	pthread_mutex_unlock(&w->lock);
 	return (NULL);
+}
+
+/* As long as it is to be ended and is not, it is asked to: libvirtd may be away, or refuse it at first. */
+static void *
+watch_job(void *arg)
+{
+	struct scratch_watch *w = arg;
+	bool there = true, abort;
+
+	pthread_mutex_lock(&w->lock);
+	while (!w->stop && there) {
+		rest(w, w->abort ? POLL_MS : JOB_MS, w->abort);
+		abort = w->abort;
+		if (w->stop)
+			break;
+		pthread_mutex_unlock(&w->lock);
+		there = look_at_job(w, abort);
+		pthread_mutex_lock(&w->lock);
+	}
+	pthread_mutex_unlock(&w->lock);
+	return (NULL);
+}
+
+static void
+stop(struct scratch_watch *w)
+{
+	pthread_mutex_lock(&w->lock);
+	w->stop = true;
+	pthread_cond_broadcast(&w->wake);
+	pthread_mutex_unlock(&w->lock);
+}
+
+static void
+destroy(struct scratch_watch *w)
+{
+	pthread_cond_destroy(&w->wake);
+	pthread_mutex_destroy(&w->lock);
+	free(w->folder);
+	free(w);
 }
 
 struct scratch_watch *
@@ -182,20 +226,25 @@ scratch_watch_start(struct capture *c, const char *folder, uint64_t max, struct 
 	w->max = max;
 	pthread_mutex_init(&w->lock, NULL);
 	deadline_cond_init(&w->wake);
-	if ((r = pthread_create(&w->thread, NULL, watch_main, w)) != 0) {
-		err_set(err, r, "cannot start a thread");
-		free(w->folder);
-		free(w);
-		return (NULL);
+	if ((r = pthread_create(&w->files, NULL, watch_files, w)) == 0 && (r = pthread_create(&w->job, NULL, watch_job, w)) != 0) {
+		stop(w);
+		pthread_join(w->files, NULL);
 	}
-	return (w);
+	if (r == 0)
+		return (w);
+	err_set(err, r, "cannot start a thread");
+	destroy(w);
+	return (NULL);
 }
 
 int
-scratch_watch_why(struct scratch_watch *w, struct err *err)
+scratch_watch_why(struct scratch_watch *w, bool look, struct err *err)
 {
 	bool failed;
 
+	/* A source that failed may have been told of it first. */
+	if (look)
+		look_at_job(w, false);
 	pthread_mutex_lock(&w->lock);
 	if ((failed = w->failed))
 		*err = w->why;
@@ -208,13 +257,8 @@ scratch_watch_stop(struct scratch_watch *w)
 {
 	if (w == NULL)
 		return;
-	pthread_mutex_lock(&w->lock);
-	w->stop = true;
-	pthread_cond_signal(&w->wake);
-	pthread_mutex_unlock(&w->lock);
-	pthread_join(w->thread, NULL);
-	pthread_cond_destroy(&w->wake);
-	pthread_mutex_destroy(&w->lock);
-	free(w->folder);
-	free(w);
+	stop(w);
+	pthread_join(w->files, NULL);
+	pthread_join(w->job, NULL);
+	destroy(w);
 }

@@ -17,6 +17,7 @@
 
 #define LIBVIRT_SECONDS	60		/* libvirtd may be starting again */
 #define ABORT_SECONDS	60
+#define CALL_SECONDS	120		/* for one call into QEMU */
 #define POLL_MS		50
 #define THAW_TRIES	3
 #define THAW_SECONDS	5
@@ -40,54 +41,71 @@ remove_folder(const char *path, struct err *err)
 	return (rmdir(path) == -1 && errno != ENOENT ? err_set(err, errno, "cannot remove the folder %s", path) : 0);
 }
 
-/* Whether the backup job of the domain is ours: the token is in the names of its socket and its scratch files. */
-static bool
-job_is_ours(virDomainPtr dom, const char *token)
+int
+settle_has_job(virDomainPtr dom, const char *token, struct err *err)
 {
 	char *xml = virDomainBackupGetXMLDesc(dom, 0);
-	bool ours = xml != NULL && strstr(xml, token) != NULL;
+	int ours;
 
+	if (xml == NULL) {
+		switch (virGetLastErrorCode()) {
+		case VIR_ERR_NO_DOMAIN_BACKUP:
+		case VIR_ERR_NO_DOMAIN:
+		case VIR_ERR_NO_SUPPORT:
+		case VIR_ERR_OPERATION_INVALID:		/* it is shut off */
+			return (0);
+		default:
+			return (hypervisor_failed(err, "cannot tell whether the guest has a backup job"));
+		}
+	}
+	ours = strstr(xml, token) != NULL;
 	free(xml);
 	return (ours);
 }
 
+/* One look at the job, and, if ${ask}, one request to end it.  Returns 1 when there is none of ours, 0 when there is, -1 when that failed. */
 static int
-end_job(virDomainPtr dom, const char *token, struct err *err)
+end_job_once(virDomainPtr dom, const char *token, bool ask, struct err *err)
 {
-	int rc = 0;
+	int r;
 
-	hypervisor_deadline(ABORT_SECONDS + 30, "end the backup job");
-	for (int i = 0; i < ABORT_SECONDS * 1000 / POLL_MS && virDomainIsActive(dom) == 1 && job_is_ours(dom, token); i++) {
-		if (i % (1000 / POLL_MS) == 0 && virDomainAbortJob(dom) == -1)
-			rc = hypervisor_failed(err, "the backup job could not be ended");
+	hypervisor_deadline(CALL_SECONDS, "end the backup job");
+	r = virDomainIsActive(dom) == 0 ? 0 : settle_has_job(dom, token, err);
+	if (r == 1 && ask && virDomainAbortJob(dom) == -1)
+		r = hypervisor_failed(err, "the backup job could not be ended");
+	hypervisor_met();
+	return (r == -1 ? -1 : !r);
+}
+
+/* Until it is certain that the job is gone. */
+static int
+end_job(const struct settle *s, struct err *err)
+{
+	int64_t until = deadline_now() + ABORT_SECONDS * 1000;
+	virDomainPtr dom;
+	int r;
+
+	err_set(err, ETIMEDOUT, "the backup job could not be ended");
+	for (unsigned int i = 0; deadline_left(until) > 0; i++) {
+		if ((dom = hypervisor_domain(s->hv, s->journal->uuid, LIBVIRT_SECONDS, err)) == NULL)
+			return (err->code == ENOENT ? 0 : -1);
+		r = end_job_once(dom, s->journal->token, i % (1000 / POLL_MS) == 0, err);
+		virDomainFree(dom);
+		if (r == 1)
+			return (0);
 		deadline_nap(POLL_MS);
 	}
-	if (virDomainIsActive(dom) == 1 && job_is_ours(dom, token))
-		rc = rc == -1 ? -1 : err_set(err, ETIMEDOUT, "the backup job could not be ended");
-	else
-		rc = 0;
-	hypervisor_met();
-	return (rc);
+	return (-1);
 }
 
 int
 settle_backup_job(const struct settle *s, struct err *err)
 {
 	struct journal *j = s->journal;
-	virDomainPtr dom;
-	int rc = 0;
 
-	if (j->socket != NULL) {
-		dom = hypervisor_domain(s->hv, j->uuid, LIBVIRT_SECONDS, err);
-		if (dom == NULL && err->code != ENOENT)
-			return (-1);
-		if (dom != NULL) {
-			rc = end_job(dom, j->token, err);
-			virDomainFree(dom);
-		}
-	}
 	/* As long as the job may be there, its files are in use. */
-	if (rc == -1 || (j->scratch != NULL && remove_folder(j->scratch, err) == -1) || (j->folder != NULL && remove_folder(j->folder, err) == -1))
+	if ((j->socket != NULL && end_job(s, err) == -1) || (j->scratch != NULL && remove_folder(j->scratch, err) == -1) ||
+	    (j->folder != NULL && remove_folder(j->folder, err) == -1))
 		return (-1);
 	free(j->socket);
 	free(j->scratch);

@@ -21,12 +21,12 @@ int __real_unlink(const char *path);
 int __real_rmdir(const char *path);
 int __real_mkdir(const char *path, mode_t mode);
 int __real_rename(const char *from, const char *to);
-int __real_statvfs(const char *path, struct statvfs *fs);
+int __real_statvfs64(const char *path, struct statvfs *fs);
 int __wrap_unlink(const char *path);
 int __wrap_rmdir(const char *path);
 int __wrap_mkdir(const char *path, mode_t mode);
 int __wrap_rename(const char *from, const char *to);
-int __wrap_statvfs(const char *path, struct statvfs *fs);
+int __wrap_statvfs64(const char *path, struct statvfs *fs);
 
 static struct model_disk *
 disk_of_overlay(const char *path)
@@ -166,9 +166,9 @@ __wrap_rename(const char *from, const char *to)
 }
 
 int
-__wrap_statvfs(const char *path, struct statvfs *fs)
+__wrap_statvfs64(const char *path, struct statvfs *fs)
 {
-	int rc = __real_statvfs(path, fs);
+	int rc = __real_statvfs64(path, fs);
 
 	if (rc == 0 && fake != NULL && fake->free_bytes != 0 && strncmp(path, fake->scratch, strlen(fake->scratch)) == 0) {
 		fs->f_bavail = fake->free_bytes / fs->f_frsize;
