@@ -100,6 +100,26 @@ store_disks(struct capture *c, struct point_store *ps, struct err *err)
 	return (rc);
 }
 
+/* As libvirt has it, for one that loses it. */
+static int
+store_checkpoint(struct guest *g, struct point_store *ps, const char *name, struct err *err)
+{
+	char member[INDEX_NAME_LEN];
+	virDomainPtr dom = guest_domain(g, err);
+	struct buf xml = BUF_INIT;
+	int rc;
+
+	if (dom == NULL)
+		return (-1);
+	snprintf(member, sizeof(member), "checkpoint-%s.xml", name);
+	rc = checkpoint_get(dom, name, &xml, err);
+	if (rc == 1)
+		rc = point_store_member(ps, member, xml.ptr, xml.len, err);
+	buf_free(&xml);
+	virDomainFree(dom);
+	return (rc == -1 ? -1 : 0);
+}
+
 static int
 store(struct capture *c, struct point_store *ps, struct err *err)
 {
@@ -109,6 +129,10 @@ store(struct capture *c, struct point_store *ps, struct err *err)
 		point_store_note(ps, "%s", g->skipped);
 	if (g->active && c->moment.why[0] != '\0')
 		point_store_note(ps, "not quiesced: %s", c->moment.why);
+	if (c->why_read[0] != '\0')
+		point_store_note(ps, "everything allocated was read, because no bitmap tells what changed: %s", c->why_read);
+	if (c->checkpoint[0] != '\0' && store_checkpoint(g, ps, c->checkpoint, err) == -1)
+		return (-1);
 	if (guest_store_members(g, ps, err) == -1 || store_disks(c, ps, err) == -1)
 		return (-1);
 	return (point_store_finish(ps, err));
@@ -124,7 +148,7 @@ capture_and_store(struct capture *c, struct point_store **ps, struct domain_resu
 	rc = c->ops->begin(c, err);
 	/* The guest needs no guard any longer, unless it could not be thawed. */
 	moment_end(&c->moment, c->guest);
-	if (rc == 0 && (*ps = point_store_begin(c->guest->run, c->guest->name, c->guest->uuid, c->moment.time, err)) == NULL)
+	if (rc == 0 && (*ps = point_store_begin(c->guest->run, c->guest->name, c->chain, c->moment.time, err)) == NULL)
 		rc = -1;
 	if (rc == 0)
 		rc = store(c, *ps, err);
@@ -147,6 +171,7 @@ publish(struct capture *c, struct point_store *ps, struct domain_result *result,
 	const struct moment *m = &c->moment;
 	struct point_facts facts = { .uuid = c->guest->uuid, .capture = c->ops->name, .freeze_ms = m->why[0] == '\0' ? m->freeze_ms : -1 };
 
+	facts.checkpoint = c->checkpoint[0] != '\0' ? c->checkpoint : NULL;
 	facts.consistency = !c->guest->active ? "offline" : m->why[0] == '\0' ? "quiesced" : "crash-consistent";
 	result->capture = facts.capture;
 	result->consistency = facts.consistency;
@@ -156,10 +181,37 @@ publish(struct capture *c, struct point_store *ps, struct domain_result *result,
 	return (point_store_publish(ps, &facts, &result->point, err));
 }
 
+/* The chain advances after publication only: then the new checkpoint stays and the job's older ones go, else it is the other way round. */
+static void
+advance_checkpoint(struct capture *c, bool published, struct domain_result *result)
+{
+	struct guest *g = c->guest;
+	const struct settle s = { .hv = g->hv, .journal = g->journal };
+	struct err why = ERR_INIT;
+	virDomainPtr dom;
+	int rc = 0;
+
+	if (!published || c->checkpoint[0] == '\0')
+		rc = settle_checkpoint(&s, &why);
+	else {
+		free(g->journal->checkpoint);
+		g->journal->checkpoint = NULL;
+		if (journal_save(g->journal, &why) == -1 || (dom = guest_domain(g, &why)) == NULL)
+			rc = -1;
+		else {
+			rc = checkpoint_delete_others(dom, g->run->job->name, c->checkpoint, &why);
+			virDomainFree(dom);
+		}
+	}
+	if (rc == -1 && result->unsettled[0] == '\0')
+		snprintf(result->unsettled, sizeof(result->unsettled), "%s", why.text);
+}
+
 static int
 back_up(struct guest *g, struct domain_result *result, struct err *err)
 {
-	struct capture c = { .guest = g, .moment = MOMENT_INIT };
+	struct chain chain = CHAIN_INIT;
+	struct capture c = { .guest = g, .moment = MOMENT_INIT, .chain = &chain };
 	struct point_store *ps = NULL;
 	bool settled;
 	int rc = -1;
@@ -168,9 +220,12 @@ back_up(struct guest *g, struct domain_result *result, struct err *err)
 		return (-1);
 	if ((g->journal = journal_begin(g->hv->uri, g->name, g->uuid, err)) == NULL)
 		return (-1);
+	point_store_chain(g->run, g->name, g->uuid, &chain);
 	if (capture_and_store(&c, &ps, result, err) == 0)
 		rc = publish(&c, ps, result, err);
 	point_store_end(ps);
+	chain_close(&chain);
+	advance_checkpoint(&c, rc == 0, result);
 	settled = result->unsettled[0] == '\0' && !g->journal->frozen;
 	if (g->journal->frozen)
 		snprintf(result->unsettled, sizeof(result->unsettled), "the guest may be frozen: a guard goes on trying to thaw it");

@@ -20,12 +20,17 @@ int
 backup_image(const struct backup_run *run, const struct image_file *file, struct point_result *result, struct err *err)
 {
 	struct source *s = source_image_open(file->path, run->job->in_use_allow, err);
+	struct chain chain = CHAIN_INIT;
 	struct point_store *ps = NULL;
 	int rc = -1;
 
-	if (s != NULL && (ps = point_store_begin(run, file->vm, NULL, time(NULL), err)) != NULL)
-		rc = store_image(run, file, s, ps, result, err);
+	if (s != NULL) {
+		point_store_chain(run, file->vm, NULL, &chain);
+		if ((ps = point_store_begin(run, file->vm, &chain, time(NULL), err)) != NULL)
+			rc = store_image(run, file, s, ps, result, err);
+	}
 	point_store_end(ps);
+	chain_close(&chain);
 	source_close(s);
 	return (rc);
 }

@@ -60,7 +60,7 @@ through_server(struct capture *c, size_t i, const char *path, struct err *err)
 		return (NULL);
 	if ((c->servers[i] = qemu_nbd_start(g->disks[i], path, j->folder, err)) == NULL)
 		return (NULL);
-	return (source_nbd_open(qemu_nbd_socket(c->servers[i]), "", path != NULL ? path : g->disks[i]->source, err));
+	return (source_nbd_open(qemu_nbd_socket(c->servers[i]), "", NULL, path != NULL ? path : g->disks[i]->source, err));
 }
 
 struct source *

@@ -7,6 +7,8 @@
 #ifndef OVB_CAPTURE_H
 #define OVB_CAPTURE_H
 
+#include "chain.h"
+#include "checkpoint.h"
 #include "guest.h"
 #include "moment.h"
 #include "source.h"
@@ -22,6 +24,10 @@ struct capture {
 	bool			 failed;	/* reading did */
 	struct qemu_nbd		**servers;	/* by disk; NULL: none was started */
 	struct scratch_watch	*watch;		/* of the backup job's scratch files */
+	const struct chain	*chain;		/* the point that this one goes on from */
+	char			 checkpoint[CHECKPOINT_NAME_LEN];	/* made at this moment; empty: none */
+	bool			*since;		/* by disk: what changed since the chain's checkpoint can be told; NULL: of none */
+	char			 why_read[512];	/* it cannot be told, though there is such a checkpoint; empty otherwise */
 	struct timespec		*mtimes;	/* of offline images, by disk, before they were read */
 };
 

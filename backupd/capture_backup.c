@@ -1,4 +1,5 @@
 /* A running guest through QEMU's own backup job in pull mode (virDomainBackupBegin): its disks as they were are exported over NBD. */
+#include <libvirt/virterror.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,21 +24,25 @@ add_escaped(struct buf *b, const char *text, struct err *err)
 	return (0);
 }
 
-static bool
-is_chosen(const struct guest *g, const char *target)
+/* The place of a disk among those that are backed up. */
+static size_t
+disk_number(const struct guest *g, const char *target)
 {
-	for (size_t i = 0; i < g->ndisks; i++)
-		if (strcmp(g->disks[i]->target, target) == 0)
-			return (true);
-	return (false);
+	size_t i = 0;
+
+	while (i < g->ndisks && strcmp(g->disks[i]->target, target) != 0)
+		i++;
+	return (i);
 }
 
-/* Element by element as in formatbackup.html. */
+/* Element by element as in formatbackup.html; ${since} is a checkpoint, or NULL: then no bitmap is asked for. */
 static int
-job_xml(const struct guest *g, struct buf *b, struct err *err)
+job_xml(const struct capture *c, const char *since, struct buf *b, struct err *err)
 {
+	const struct guest *g = c->guest;
 	const struct journal *j = g->journal;
 	const char *target;
+	size_t n;
 
 	if (buf_addf(b, err, "<domainbackup mode='pull'><server transport='unix' socket='") == -1 || add_escaped(b, j->socket, err) == -1 ||
 	    buf_addf(b, err, "'/><disks>") == -1)
@@ -48,12 +53,19 @@ job_xml(const struct guest *g, struct buf *b, struct err *err)
 			continue;
 		if (buf_addf(b, err, "<disk name='") == -1 || add_escaped(b, target, err) == -1)
 			return (-1);
-		if (!is_chosen(g, target)) {
+		if ((n = disk_number(g, target)) == g->ndisks) {
 			if (buf_addf(b, err, "' backup='no'/>") == -1)
 				return (-1);
 			continue;
 		}
-		if (buf_addf(b, err, "' backup='yes' type='file' exportname='") == -1 || add_escaped(b, target, err) == -1 ||
+		if (buf_addf(b, err, "' backup='yes' type='file'") == -1)
+			return (-1);
+		if (since != NULL && c->since[n] && (buf_addf(b, err, " backupmode='incremental' incremental='") == -1 ||
+		    add_escaped(b, since, err) == -1 || buf_addf(b, err, "'") == -1))
+			return (-1);
+		if (since != NULL && !c->since[n] && buf_addf(b, err, " backupmode='full'") == -1)
+			return (-1);
+		if (buf_addf(b, err, " exportname='") == -1 || add_escaped(b, target, err) == -1 ||
 		    buf_addf(b, err, "'><driver type='qcow2'/><scratch file='") == -1 || add_escaped(b, j->scratch, err) == -1 ||
 		    buf_addf(b, err, "/") == -1 || add_escaped(b, target, err) == -1 || buf_addf(b, err, "'/></disk>") == -1)
 			return (-1);
@@ -61,27 +73,119 @@ job_xml(const struct guest *g, struct buf *b, struct err *err)
 	return (buf_addf(b, err, "</disks></domainbackup>"));
 }
 
+/* Of the disks that can have one. */
+static int
+checkpoint_xml(const struct capture *c, struct buf *b, struct err *err)
+{
+	const struct guest *g = c->guest;
+	const char *target;
+	size_t n;
+
+	if (buf_addf(b, err, "<domaincheckpoint><name>") == -1 || add_escaped(b, c->checkpoint, err) == -1 || buf_addf(b, err, "</name><disks>") == -1)
+		return (-1);
+	for (size_t i = 0; i < g->desc.ndisks; i++) {
+		target = g->desc.disks[i].target;
+		if (g->desc.disks[i].source == NULL)
+			continue;
+		n = disk_number(g, target);
+		if (buf_addf(b, err, "<disk name='") == -1 || add_escaped(b, target, err) == -1 ||
+		    buf_addf(b, err, "' checkpoint='%s'/>", n < g->ndisks && checkpoint_possible(g->disks[n]) ? "bitmap" : "no") == -1)
+			return (-1);
+	}
+	return (buf_addf(b, err, "</disks></domaincheckpoint>"));
+}
+
+/* What is begun: with the bitmap since the last checkpoint, or else without, or at last without a new checkpoint either. */
+struct attempt {
+	struct capture	*c;
+	struct buf	 since, full, checkpoint;	/* empty: not to be tried */
+};
+
 static int
 take(void *arg, virDomainPtr dom, struct err *err)
 {
-	const char *xml = arg;
+	struct attempt *a = arg;
+	struct capture *c = a->c;
+	const char *checkpoint = a->checkpoint.len > 0 ? a->checkpoint.ptr : NULL;
 
-	return (virDomainBackupBegin(dom, xml, NULL, 0) == -1 ? hypervisor_failed(err, "the backup job could not be begun") : 0);
+	if (a->since.len > 0) {
+		if (virDomainBackupBegin(dom, a->since.ptr, checkpoint, 0) == 0)
+			return (0);
+		snprintf(c->why_read, sizeof(c->why_read), "%s", virGetLastErrorMessage());
+		free(c->since);
+		c->since = NULL;
+	}
+	if (checkpoint != NULL) {
+		if (virDomainBackupBegin(dom, a->full.ptr, checkpoint, 0) == 0)
+			return (0);
+		snprintf(c->why_read, sizeof(c->why_read), "%s", virGetLastErrorMessage());
+		c->checkpoint[0] = '\0';
+	}
+	return (virDomainBackupBegin(dom, a->full.ptr, NULL, 0) == -1 ? hypervisor_failed(err, "the backup job could not be begun") : 0);
+}
+
+/* For which disks the chain's checkpoint, if libvirt still has it, tells what changed. */
+static int
+plan_since(struct capture *c, virDomainPtr dom, bool *any, struct err *err)
+{
+	const struct guest *g = c->guest;
+	const char *since = c->chain->set != NULL ? c->chain->manifest.checkpoint : NULL;
+	struct buf xml = BUF_INIT;
+	uint32_t number;
+	int r = 0;
+
+	*any = false;
+	if (since == NULL)
+		return (0);
+	if ((c->since = calloc(g->ndisks, sizeof(*c->since))) == NULL)
+		return (err_nomem(err));
+	if ((r = checkpoint_get(dom, since, &xml, err)) == 1) {
+		for (size_t i = 0; i < g->ndisks; i++) {
+			c->since[i] = checkpoint_possible(g->disks[i]) && chain_disk(c->chain, g->disks[i]->target, &number) != NULL &&
+			    checkpoint_has_disk(xml.ptr, xml.len, g->disks[i]->target);
+			*any = *any || c->since[i];
+		}
+	} else if (r == 0)
+		snprintf(c->why_read, sizeof(c->why_read), "libvirt has lost the checkpoint %s", since);
+	buf_free(&xml);
+	return (r == -1 ? -1 : 0);
+}
+
+/* The checkpoint to be made, in the journal before it is. */
+static int
+plan_checkpoint(struct capture *c, struct err *err)
+{
+	const struct guest *g = c->guest;
+	bool possible = false;
+
+	for (size_t i = 0; i < g->ndisks; i++)
+		possible = possible || checkpoint_possible(g->disks[i]);
+	if (!possible || !g->run->job->incremental || !g->persistent)
+		return (0);
+	checkpoint_name(g->run->job->name, g->journal->token, c->checkpoint);
+	return ((g->journal->checkpoint = strdup(c->checkpoint)) == NULL ? err_nomem(err) : 0);
 }
 
 static int
 begin_job(struct capture *c, virDomainPtr dom, struct err *err)
 {
 	struct guest *g = c->guest;
-	struct buf xml = BUF_INIT;
-	bool taken = false;
+	struct attempt a = { .c = c, .since = BUF_INIT, .full = BUF_INIT, .checkpoint = BUF_INIT };
+	bool taken = false, any = false;
 	int rc = -1;
 
-	if (job_xml(g, &xml, err) == 0)
-		rc = moment_take(&c->moment, g, dom, take, xml.ptr, &taken, err);
-	buf_free(&xml);
+	if (plan_since(c, dom, &any, err) == -1 || plan_checkpoint(c, err) == -1 ||
+	    (any && job_xml(c, c->chain->manifest.checkpoint, &a.since, err) == -1) || job_xml(c, NULL, &a.full, err) == -1 ||
+	    (c->checkpoint[0] != '\0' && checkpoint_xml(c, &a.checkpoint, err) == -1))
+		goto out;
+	if (journal_save(g->journal, err) == 0 && moment_prepare(&c->moment, g, dom, err) == 0)
+		rc = moment_take(&c->moment, g, dom, take, &a, &taken, err);
 	if (rc == 0 && (c->watch = scratch_watch_start(c, g->journal->scratch, g->run->job->scratch_max, err)) == NULL)
 		rc = -1;
+out:
+	buf_free(&a.since);
+	buf_free(&a.full);
+	buf_free(&a.checkpoint);
 	return (rc);
 }
 
@@ -102,8 +206,7 @@ begin(struct capture *c, struct err *err)
 		err_nomem(err);
 		goto out;
 	}
-	if (journal_save(j, err) == 0 && moment_prepare(&c->moment, g, dom, err) == 0)
-		rc = begin_job(c, dom, err);
+	rc = begin_job(c, dom, err);
 out:
 	if (dom != NULL)
 		virDomainFree(dom);
@@ -115,8 +218,10 @@ static struct source *
 open_disk(struct capture *c, size_t i, struct err *err)
 {
 	const struct domain_disk *d = c->guest->disks[i];
+	char context[300];
 
-	return (source_nbd_open(c->guest->journal->socket, d->target, d->source, err));
+	snprintf(context, sizeof(context), "qemu:dirty-bitmap:backup-%s", d->target);
+	return (source_nbd_open(c->guest->journal->socket, d->target, c->since != NULL && c->since[i] ? context : NULL, d->source, err));
 }
 
 static int
@@ -132,6 +237,8 @@ end(struct capture *c, struct err *err)
 
 	scratch_watch_stop(c->watch);
 	c->watch = NULL;
+	free(c->since);
+	c->since = NULL;
 	return (settle_backup_job(&s, err));
 }
 

@@ -12,9 +12,9 @@ is_same_machine(const struct manifest *m, const char *vm, const char *uuid)
 	return (uuid == NULL || strcmp(m->uuid, uuid) == 0);
 }
 
-/* The latest manifest of the machine.  Returns whether there is one; one that is damaged is looked past. */
+/* The latest manifest of the machine, and of the job unless that is NULL.  Returns whether there is one; one that is damaged is looked past. */
 static bool
-find_manifest(struct chain *c, struct repo *repo, const struct points *points, const char *vm, const char *uuid)
+find_manifest(struct chain *c, struct repo *repo, const struct points *points, const char *job, const char *vm, const char *uuid)
 {
 	struct err why = ERR_INIT;
 
@@ -23,7 +23,7 @@ find_manifest(struct chain *c, struct repo *repo, const struct points *points, c
 			snprintf(c->why, sizeof(c->why), "%s", why.text);
 			continue;
 		}
-		if (is_same_machine(&c->manifest, vm, uuid)) {
+		if (is_same_machine(&c->manifest, vm, uuid) && (job == NULL || strcmp(c->manifest.job, job) == 0)) {
 			c->point = points->v[i];
 			return (true);
 		}
@@ -33,7 +33,7 @@ find_manifest(struct chain *c, struct repo *repo, const struct points *points, c
 }
 
 void
-chain_open(struct chain *c, struct repo *repo, const char *vm, const char *uuid)
+chain_open(struct chain *c, struct repo *repo, const char *job, const char *vm, const char *uuid)
 {
 	struct points points = POINTS_INIT;
 	struct err why = ERR_INIT;
@@ -44,7 +44,7 @@ chain_open(struct chain *c, struct repo *repo, const char *vm, const char *uuid)
 		/* Without a folder it is the machine's first point. */
 		if (why.code != ENOENT)
 			snprintf(c->why, sizeof(c->why), "%s", why.text);
-	} else if (find_manifest(c, repo, &points, vm, uuid)) {
+	} else if (find_manifest(c, repo, &points, job, vm, uuid) || find_manifest(c, repo, &points, NULL, vm, uuid)) {
 		ar = archive_open_point(repo, &c->point, &c->manifest, &why);
 		/* What was made good without its digests is no ground to build upon. */
 		if (ar != NULL && ar->note != NULL) {

@@ -19,11 +19,12 @@ struct chain {
 #define CHAIN_INIT	{ .manifest = MANIFEST_INIT }
 
 /**
- * chain_open(c, repo, vm, uuid):
- * The latest restore point of the machine ${vm}; of a domain, the latest with that UUID: another machine of the same name has a chain of its own.
+ * chain_open(c, repo, job, vm, uuid):
+ * The latest restore point of the machine ${vm}, of the job ${job} when there is one; of a domain, with that UUID: another machine of the same name
+ * has a chain of its own.
  * What cannot be read is not gone on from, and c->why says so.
  */
-void chain_open(struct chain *c, struct repo *repo, const char *vm, const char *uuid);
+void chain_open(struct chain *c, struct repo *repo, const char *job, const char *vm, const char *uuid);
 
 /** chain_disk(c, target, number): The disk ${target} of that point and its number in the index, or NULL. */
 const struct manifest_disk *chain_disk(const struct chain *c, const char *target, uint32_t *number);

@@ -32,6 +32,7 @@ struct journal {
 	char			*folder;	/* of sockets; NULL: none was made */
 	char			*socket;	/* of our backup job; NULL: there is none */
 	char			*scratch;	/* folder of its scratch files; NULL: none */
+	char			*checkpoint;	/* made for a point that is not published; NULL: none */
 	struct journal_overlay	*overlays;
 	size_t			 noverlays;
 

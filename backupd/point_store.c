@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "archive_writer.h"
-#include "chain.h"
 #include "delta_writer.h"
 #include "digest.h"
 #include "io.h"
@@ -38,7 +37,7 @@ struct point_store {
 	size_t				 nnotes;
 	char				**references;	/* ids of the other archives that are needed */
 	size_t				 nreferences;
-	struct chain			 chain;
+	const struct chain		*chain;
 	bool				 incremental;
 	struct archive_written		 written;
 };
@@ -67,8 +66,15 @@ open_archive(struct point_store *ps, struct err *err)
 	return (0);
 }
 
+void
+point_store_chain(const struct backup_run *run, const char *vm, const char *uuid, struct chain *c)
+{
+	if (run->job->incremental && !run->full)
+		chain_open(c, run->repo, run->job->name, vm, uuid);
+}
+
 struct point_store *
-point_store_begin(const struct backup_run *run, const char *vm, const char *uuid, time_t t, struct err *err)
+point_store_begin(const struct backup_run *run, const char *vm, const struct chain *chain, time_t t, struct err *err)
 {
 	struct point_store *ps = calloc(1, sizeof(*ps));
 
@@ -80,9 +86,7 @@ point_store_begin(const struct backup_run *run, const char *vm, const char *uuid
 	clock_gettime(CLOCK_MONOTONIC, &ps->begun);
 	ps->run = run;
 	ps->info.time = t;
-	ps->chain = (struct chain)CHAIN_INIT;
-	if (run->job->incremental && !run->full)
-		chain_open(&ps->chain, run->repo, vm, uuid);
+	ps->chain = chain;
 	if (open_archive(ps, err) == -1) {
 		point_store_end(ps);
 		return (NULL);
@@ -231,10 +235,10 @@ choose_full(struct point_store *ps, struct stored_disk *d, const struct manifest
 {
 	int r = 0;
 
-	if (before == NULL && ps->chain.set != NULL)
+	if (before == NULL && ps->chain->set != NULL)
 		r = asprintf(&d->why, "the latest restore point has no disk %s", d->target);
-	else if (before == NULL && ps->chain.why[0] != '\0')
-		r = asprintf(&d->why, "the latest restore point cannot be gone on from: %s", ps->chain.why);
+	else if (before == NULL && ps->chain->why[0] != '\0')
+		r = asprintf(&d->why, "the latest restore point cannot be gone on from: %s", ps->chain->why);
 	else if (before != NULL && strcmp(before->format, d->format) != 0)
 		r = asprintf(&d->why, "the format was %s, and is %s now", before->format, d->format);
 	if (r == -1) {
@@ -247,8 +251,8 @@ choose_full(struct point_store *ps, struct stored_disk *d, const struct manifest
 static int
 store_disk(struct point_store *ps, struct stored_disk *d, struct source *s, const struct extents *ex, struct err *err)
 {
-	struct delta_base base = { .set = ps->chain.set };
-	const struct manifest_disk *before = chain_disk(&ps->chain, d->target, &base.disk);
+	struct delta_base base = { .set = ps->chain->set };
+	const struct manifest_disk *before = chain_disk(ps->chain, d->target, &base.disk);
 	struct archive_feed feed = source_feed(s);
 	int full = choose_full(ps, d, before, err);
 
@@ -321,6 +325,7 @@ publish(struct point_store *ps, const struct point_facts *facts, struct manifest
 	struct buf sums = BUF_INIT;
 	struct manifest m = {
 		.vm = ps->vm, .kind = ps->incremental ? "incremental" : "full", .consistency = facts->consistency, .capture = facts->capture, .uuid = facts->uuid,
+		.checkpoint = facts->checkpoint,
 		.freeze_ms = facts->freeze_ms, .job = ps->run->job->name, .host = host, .program = "openvirt-backup " OVB_VERSION,
 		.time = (time_t)ps->info.time, .finished = time(NULL), .notes = (const char **)ps->notes, .nnotes = ps->nnotes, .disks = disks,
 		.ndisks = ps->ndisks, .members = ps->members, .nmembers = ps->nmembers, .stored = ps->written.size,
@@ -390,7 +395,6 @@ point_store_end(struct point_store *ps)
 	for (size_t i = 0; i < ps->nreferences; i++)
 		free(ps->references[i]);
 	free(ps->references);
-	chain_close(&ps->chain);
 	free(ps->vm);
 	free(ps);
 }

@@ -10,6 +10,7 @@
 
 #include <signal.h>
 
+#include "chain.h"
 #include "conf.h"
 #include "progress.h"
 #include "repo.h"
@@ -32,6 +33,7 @@ struct backup_run {
 struct point_facts {
 	const char	*consistency, *capture;
 	const char	*uuid;		/* of the domain; NULL: not a domain */
+	const char	*checkpoint;	/* of that moment; NULL: none */
 	int64_t		 freeze_ms;	/* how long the guest's file systems were frozen; -1: not at all */
 };
 
@@ -48,11 +50,16 @@ struct point_result {
 struct point_store;
 
 /**
- * point_store_begin(run, vm, uuid, t, err):
- * A point of the machine ${vm} (a domain with that UUID, or NULL) as it was at ${t}.  What has not changed since its latest point is taken over from
- * there, unless the job or the run want all.  Fails: NULL.
+ * point_store_chain(run, vm, uuid, c):
+ * What a point of the machine ${vm} (a domain with that UUID, or NULL) can go on from: nothing, when the job or the run want all.  Never fails.
  */
-struct point_store *point_store_begin(const struct backup_run *run, const char *vm, const char *uuid, time_t t, struct err *err);
+void point_store_chain(const struct backup_run *run, const char *vm, const char *uuid, struct chain *c);
+
+/**
+ * point_store_begin(run, vm, chain, t, err):
+ * A point of the machine ${vm} as it was at ${t}.  What has not changed is taken over from ${chain}, which must stay.  Fails: NULL.
+ */
+struct point_store *point_store_begin(const struct backup_run *run, const char *vm, const struct chain *chain, time_t t, struct err *err);
 
 /** point_store_note(ps, fmt, ...): Add a sentence to the manifest's notes.  Never fails: one that has no room is left out. */
 void point_store_note(struct point_store *ps, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "deadline.h"
+#include "checkpoint.h"
 #include "domain_xml.h"
 #include "freeze.h"
 #include "guest.h"
@@ -155,6 +156,29 @@ settle_freeze(const struct settle *s, struct err *err)
 }
 
 int
+settle_checkpoint(const struct settle *s, struct err *err)
+{
+	struct journal *j = s->journal;
+	virDomainPtr dom;
+	int rc = 0;
+
+	if (j->checkpoint == NULL)
+		return (0);
+	dom = hypervisor_domain(s->hv, j->uuid, LIBVIRT_SECONDS, err);
+	if (dom == NULL && err->code != ENOENT)
+		return (-1);
+	if (dom != NULL) {
+		rc = checkpoint_delete(dom, j->checkpoint, err);
+		virDomainFree(dom);
+	}
+	if (rc == 0) {
+		free(j->checkpoint);
+		j->checkpoint = NULL;
+	}
+	return (rc);
+}
+
+int
 settle_all(const struct settle *s, struct err *err)
 {
 	struct err why = ERR_INIT;
@@ -163,6 +187,9 @@ settle_all(const struct settle *s, struct err *err)
 	if (settle_freeze(s, err) == -1)
 		rc = -1;
 	if (settle_backup_job(s, rc == 0 ? err : &why) == -1)
+		rc = -1;
+	/* QEMU does not change bitmaps while a job runs. */
+	if (settle_checkpoint(s, rc == 0 ? err : &why) == -1)
 		rc = -1;
 	if (settle_overlays(s, rc == 0 ? err : &why) == -1)
 		rc = -1;

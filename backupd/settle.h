@@ -35,6 +35,9 @@ int settle_overlays(const struct settle *s, struct err *err);
 /** settle_freeze(s, err): Thaw the guest; when it does not answer, leave a guard that goes on trying.  Fails: -1. */
 int settle_freeze(const struct settle *s, struct err *err);
 
+/** settle_checkpoint(s, err): Delete the checkpoint of a point that was not published.  Fails: -1. */
+int settle_checkpoint(const struct settle *s, struct err *err);
+
 /** settle_all(s, err): All of it.  Fails: -1 with the first failure; the others are done all the same. */
 int settle_all(const struct settle *s, struct err *err);
 

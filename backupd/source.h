@@ -63,11 +63,12 @@ struct source {
 struct source *source_image_open(const char *path, bool allow_in_use, struct err *err);
 
 /**
- * source_nbd_open(socket, export, path, err):
- * The export ${export} of the NBD server on the unix socket ${socket}; ${path} is what a person would call it.  Readers have connections of
- * their own, so the server must take at least four.  Fails: NULL.
+ * source_nbd_open(socket, export, bitmap, path, err):
+ * The export ${export} of the NBD server on the unix socket ${socket}; ${path} is what a person would call it.  With ${bitmap}, the name
+ * of an NBD metadata context that QEMU has for a dirty bitmap, the source's extents come with what is dirty.  Readers have connections of their own, so
+ * the server must take at least four.  Fails: NULL.
  */
-struct source *source_nbd_open(const char *socket, const char *export, const char *path, struct err *err);
+struct source *source_nbd_open(const char *socket, const char *export, const char *bitmap, const char *path, struct err *err);
 
 /** source_extents(s, err): The map of what must be read, to be freed by the caller.  Fails: NULL. */
 struct extents *source_extents(struct source *s, struct err *err);

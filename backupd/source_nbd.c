@@ -11,11 +11,12 @@
 #define POLL_MS		1000
 #define PIECE		((size_t)512 << 10)	/* bytes asked for at once ... */
 #define IN_FLIGHT	8u		/* ... and how many pieces, on each reader's connection */
+#define STATE_DIRTY	1u		/* in a context qemu:dirty-bitmap:NAME (QEMU, docs/interop/nbd.txt) */
 #define STATUS_STEP	((uint64_t)1 << 30)
 
 struct nbd_source {
 	struct source		 s;
-	char			*socket, *export;
+	char			*socket, *export, *bitmap;	/* bitmap: NULL, or a metadata context */
 	struct nbd_handle	*h;		/* for size and extents */
 	uint64_t		 alignment;	/* what requests must be multiples of */
 };
@@ -67,13 +68,13 @@ complete(const struct nbd_source *n, struct nbd_handle *h, int64_t cookie, const
 }
 
 static struct nbd_handle *
-connect_to(const struct nbd_source *n, bool extents, struct err *err)
+connect_to(const struct nbd_source *n, const char *context, struct err *err)
 {
 	int64_t until = deadline_now() + DEADLINE_S * 1000;
 	struct nbd_handle *h = nbd_create();
 
 	if (h == NULL || nbd_set_export_name(h, n->export) == -1 ||
-	    (extents && nbd_add_meta_context(h, LIBNBD_CONTEXT_BASE_ALLOCATION) == -1) || nbd_aio_connect_unix(h, n->socket) == -1)
+	    (context != NULL && nbd_add_meta_context(h, context) == -1) || nbd_aio_connect_unix(h, n->socket) == -1)
 		goto fail;
 	while (!nbd_aio_is_ready(h)) {
 		if (nbd_aio_is_dead(h) || nbd_aio_is_closed(h))
@@ -95,7 +96,7 @@ look(struct nbd_source *n, struct err *err)
 {
 	int64_t size, alignment;
 
-	if ((n->h = connect_to(n, true, err)) == NULL)
+	if ((n->h = connect_to(n, LIBNBD_CONTEXT_BASE_ALLOCATION, err)) == NULL)
 		return (-1);
 	if ((size = nbd_get_size(n->h)) == -1 || (alignment = nbd_get_block_size(n->h, LIBNBD_SIZE_MINIMUM)) == -1)
 		return (failed(n, "tell the size of", err));
@@ -107,7 +108,7 @@ look(struct nbd_source *n, struct err *err)
 }
 
 struct source *
-source_nbd_open(const char *socket, const char *export, const char *path, struct err *err)
+source_nbd_open(const char *socket, const char *export, const char *bitmap, const char *path, struct err *err)
 {
 	struct nbd_source *n = calloc(1, sizeof(*n));
 
@@ -121,6 +122,11 @@ source_nbd_open(const char *socket, const char *export, const char *path, struct
 		return (NULL);
 	}
 	n->s.ops = &nbd_ops;
+	if (bitmap != NULL && (n->bitmap = strdup(bitmap)) == NULL) {
+		err_nomem(err);
+		source_close(&n->s);
+		return (NULL);
+	}
 	if (look(n, err) == -1) {
 		source_close(&n->s);
 		return (NULL);
@@ -130,6 +136,8 @@ source_nbd_open(const char *socket, const char *export, const char *path, struct
 
 /* Extents as the server tells them, from where the last one ended. */
 struct walk {
+	const char	*context;
+	bool		 bitmap;	/* a flag means dirty, not zero */
 	uint64_t	 end, size;
 	struct extents	*ex;
 	struct err	*err;
@@ -143,12 +151,12 @@ on_extents(void *arg, const char *context, uint64_t offset, uint32_t *e, size_t 
 	uint64_t length;
 
 	(void)error;
-	if (strcmp(context, LIBNBD_CONTEXT_BASE_ALLOCATION) != 0 || offset != w->end)
+	if (strcmp(context, w->context) != 0 || offset != w->end)
 		return (0);
 	for (size_t i = 0; i + 1 < n && w->end < w->size && !w->failed; i += 2) {
 		length = e[i] < w->size - w->end ? e[i] : w->size - w->end;
 		/* What reads as zeroes is not stored, allocated or not. */
-		if ((e[i + 1] & LIBNBD_STATE_ZERO) == 0 && extents_add(w->ex, w->end, length, w->err) == -1)
+		if (((e[i + 1] & (w->bitmap ? STATE_DIRTY : LIBNBD_STATE_ZERO)) != 0) == w->bitmap && extents_add(w->ex, w->end, length, w->err) == -1)
 			w->failed = true;
 		w->end += length;
 	}
@@ -156,33 +164,60 @@ on_extents(void *arg, const char *context, uint64_t offset, uint32_t *e, size_t 
 }
 
 static int
-nbd_extents(struct source *s, struct extents *ex, struct err *err)
+walk_extents(struct nbd_source *n, struct nbd_handle *h, struct walk *w, struct err *err)
 {
-	struct nbd_source *n = nbd_of(s);
-	struct walk w = { .size = s->size, .ex = ex, .err = err };
 	/* cppcheck-suppress legacyUninitvar ; it takes the initialiser for a use */
-	nbd_extent_callback callback = { .callback = on_extents, .user_data = &w };
+	nbd_extent_callback callback = { .callback = on_extents, .user_data = w };
+	struct source *s = &n->s;
 	uint64_t before, length;
 
-	if (s->size == 0)
-		return (0);
-	if (nbd_can_meta_context(n->h, LIBNBD_CONTEXT_BASE_ALLOCATION) != 1)
-		return (extents_add(ex, 0, s->size, err));
-	while (w.end < s->size) {
-		before = w.end;
-		length = s->size - w.end < STATUS_STEP ? s->size - w.end : STATUS_STEP;
-		if (complete(n, n->h, nbd_aio_block_status(n->h, length, before, callback, NBD_NULL_COMPLETION, 0), "ask for the holes of",
-		    err) == -1)
+	while (w->end < s->size) {
+		before = w->end;
+		length = s->size - w->end < STATUS_STEP ? s->size - w->end : STATUS_STEP;
+		if (complete(n, h, nbd_aio_block_status(h, length, before, callback, NBD_NULL_COMPLETION, 0), "ask for the extents of", err) == -1)
 			return (-1);
-		if (w.failed)
+		if (w->failed)
 			return (-1);
-		if (w.end <= before)
+		if (w->end <= before)
 			return (err_set(err, 0, "%s through %s: the server does not tell what is at offset %llu", s->path, n->socket,
 			    (unsigned long long)before));
 		if (s->tick != NULL && s->tick(s->tick_arg, 0, err) == -1)
 			return (-1);
 	}
 	return (0);
+}
+
+/* What the bitmap has as dirty. */
+static int
+find_dirty(struct nbd_source *n, struct err *err)
+{
+	struct walk w = { .context = n->bitmap, .bitmap = true, .size = n->s.size, .err = err };
+	struct nbd_handle *h = connect_to(n, n->bitmap, err);
+	int rc = -1;
+
+	if (h == NULL)
+		return (-1);
+	if (nbd_can_meta_context(h, n->bitmap) != 1)
+		err_set(err, 0, "%s through %s: there is no bitmap %s", n->s.path, n->socket, n->bitmap);
+	else if ((w.ex = n->s.dirty = extents_new(n->s.size, err)) != NULL && walk_extents(n, h, &w, err) == 0)
+		rc = extents_end(n->s.dirty, err);
+	nbd_close(h);
+	return (rc);
+}
+
+static int
+nbd_extents(struct source *s, struct extents *ex, struct err *err)
+{
+	struct nbd_source *n = nbd_of(s);
+	struct walk w = { .context = LIBNBD_CONTEXT_BASE_ALLOCATION, .size = s->size, .ex = ex, .err = err };
+
+	if (s->size == 0)
+		return (0);
+	if (n->bitmap != NULL && find_dirty(n, err) == -1)
+		return (-1);
+	if (nbd_can_meta_context(n->h, LIBNBD_CONTEXT_BASE_ALLOCATION) != 1)
+		return (extents_add(ex, 0, s->size, err));
+	return (walk_extents(n, n->h, &w, err));
 }
 
 static struct source_reader *
@@ -194,7 +229,7 @@ nbd_reader_new(struct source *s, struct err *err)
 		err_nomem(err);
 		return (NULL);
 	}
-	if ((r->h = connect_to(nbd_of(s), false, err)) == NULL) {
+	if ((r->h = connect_to(nbd_of(s), NULL, err)) == NULL) {
 		free(r);
 		return (NULL);
 	}
@@ -276,6 +311,7 @@ nbd_close_source(struct source *s)
 	nbd_close(n->h);
 	free(n->socket);
 	free(n->export);
+	free(n->bitmap);
 	free(s->path);
 	free(n);
 }

@@ -102,6 +102,8 @@ manifest_encode(const struct manifest *m, struct buf *out, struct err *err)
 	    "raw", (json_int_t)a->raw, "stored", (json_int_t)m->stored, "references", strings(m->references, m->nreferences));
 	if (o != NULL && m->uuid != NULL)
 		json_object_set_new(o, "uuid", json_string(m->uuid));
+	if (o != NULL && m->checkpoint != NULL)
+		json_object_set_new(o, "checkpoint", json_string(m->checkpoint));
 	if (o != NULL && m->freeze_ms >= 0)
 		json_object_set_new(o, "freeze_ms", json_integer(m->freeze_ms));
 	if (o != NULL && m->nmembers > 0)
@@ -146,6 +148,7 @@ decode_domain(const json_t *o, struct manifest *m, struct err *err)
 	uint64_t ms;
 
 	m->freeze_ms = -1;
+	m->checkpoint = json_string_value(json_object_get(o, "checkpoint"));
 	if (json_object_get(o, "uuid") != NULL) {
 		if (doc_text(o, "uuid", &m->uuid, err) == -1)
 			return (-1);

@@ -267,13 +267,14 @@ close_source(struct source *s)
 }
 
 struct source *
-source_nbd_open(const char *socket, const char *export, const char *path, struct err *err)
+source_nbd_open(const char *socket, const char *export, const char *bitmap, const char *path, struct err *err)
 {
 	static const struct source_ops ops = { .extents = extents, .reader_new = reader_new, .reader_free = reader_free, .read = reader_read,
 		.settled = settled, .close = close_source };
 	struct source *s = calloc(1, sizeof(*s));
 
 	(void)export;
+	(void)bitmap;
 	if (s == NULL || (s->path = strdup(path)) == NULL)
 		abort();
 	s->ops = &ops;

@@ -571,6 +571,55 @@ virDomainBackupBegin(virDomainPtr dom, const char *xml, const char *checkpoint, 
 	return (leave("backup-begin", "", true, rc));
 }
 
+/* This guest's disks are raw, and have no checkpoints. */
+virDomainCheckpointPtr
+virDomainCheckpointLookupByName(virDomainPtr dom, const char *name, unsigned int flags)
+{
+	(void)dom;
+	(void)flags;
+	failed(VIR_ERR_NO_DOMAIN_CHECKPOINT, "Domain checkpoint not found: %s", name);
+	return (NULL);
+}
+
+char *
+virDomainCheckpointGetXMLDesc(virDomainCheckpointPtr cp, unsigned int flags)
+{
+	(void)cp;
+	(void)flags;
+	return (NULL);
+}
+
+const char *
+virDomainCheckpointGetName(virDomainCheckpointPtr cp)
+{
+	(void)cp;
+	return (NULL);
+}
+
+int
+virDomainCheckpointDelete(virDomainCheckpointPtr cp, unsigned int flags)
+{
+	(void)cp;
+	(void)flags;
+	return (failed(VIR_ERR_NO_DOMAIN_CHECKPOINT, "Domain checkpoint not found"));
+}
+
+int
+virDomainCheckpointFree(virDomainCheckpointPtr cp)
+{
+	(void)cp;
+	return (0);
+}
+
+int
+virDomainListAllCheckpoints(virDomainPtr dom, virDomainCheckpointPtr **all, unsigned int flags)
+{
+	(void)dom;
+	(void)flags;
+	*all = NULL;
+	return (0);
+}
+
 char *
 virDomainBackupGetXMLDesc(virDomainPtr dom, unsigned int flags)
 {

@@ -1,0 +1,41 @@
+/*
+ * checkpoint.h - libvirt's checkpoints: from one on, QEMU notes in a bitmap of each qcow2 image what the guest writes.
+ *
+ * Each job keeps one for each domain, named openvirt-backup.JOB.TOKEN, as old as its latest restore point.  Other tools' and other jobs' are
+ * never touched.
+ */
+#ifndef OVB_CHECKPOINT_H
+#define OVB_CHECKPOINT_H
+
+#include <libvirt/libvirt.h>
+#include <stdbool.h>
+
+#include "buf.h"
+#include "domain_xml.h"
+#include "err.h"
+
+#define CHECKPOINT_NAME_LEN	160u
+
+/** checkpoint_name(job, token, out): The name of the job's next one. */
+void checkpoint_name(const char *job, const char *token, char out[CHECKPOINT_NAME_LEN]);
+
+/** checkpoint_possible(d): Whether QEMU can keep a bitmap for the disk. */
+bool checkpoint_possible(const struct domain_disk *d);
+
+/** checkpoint_get(dom, name, xml, err): Append the checkpoint's XML to ${xml}.  Returns 1, 0 when there is none of that name, -1 on error. */
+int checkpoint_get(virDomainPtr dom, const char *name, struct buf *xml, struct err *err);
+
+/** checkpoint_has_disk(xml, len, target): Whether the checkpoint with that XML has a bitmap for the disk. */
+bool checkpoint_has_disk(const char *xml, size_t len, const char *target);
+
+/**
+ * checkpoint_delete(dom, name, err):
+ * Delete it and its bitmaps; where the bitmaps are gone, or the domain does not run, at least libvirt's record of it.  Fails: -1; harmless when
+ * there is none.
+ */
+int checkpoint_delete(virDomainPtr dom, const char *name, struct err *err);
+
+/** checkpoint_delete_others(dom, job, keep, err): Delete the job's, but for ${keep}.  Fails: -1. */
+int checkpoint_delete_others(virDomainPtr dom, const char *job, const char *keep, struct err *err);
+
+#endif
