@@ -110,8 +110,10 @@ block_at(struct origin *o, uint64_t offset, const struct index_block **out, stru
 	uint64_t number, count;
 	size_t lo = 0, hi, mid;
 
-	if (o->blocks == NULL && (o->blocks = calloc(BLOCK_BATCH, sizeof(*o->blocks))) == NULL)
-		return (err_nomem(err));
+	if (o->blocks == NULL && (o->blocks = calloc(BLOCK_BATCH, sizeof(*o->blocks))) == NULL) {
+		err_nomem(err);
+		return (-1);
+	}
 	if (o->n == 0 || offset < o->blocks[0].offset || offset > o->blocks[o->n - 1].offset) {
 		count = index_block_count(o->ar->ix, o->source);
 		if (index_block_find(o->ar->ix, o->source, offset, &number, err) == -1)
