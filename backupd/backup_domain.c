@@ -171,7 +171,8 @@ publish(struct capture *c, struct point_store *ps, struct domain_result *result,
 	const struct moment *m = &c->moment;
 	struct point_facts facts = { .uuid = c->guest->uuid, .capture = c->ops->name, .freeze_ms = m->why[0] == '\0' ? m->freeze_ms : -1 };
 
-	facts.checkpoint = c->checkpoint[0] != '\0' ? c->checkpoint : NULL;
+	/* Without one of its own: what changed since the earlier point's is more than what changed since this one, and so will do. */
+	facts.checkpoint = c->checkpoint[0] != '\0' ? c->checkpoint : c->chain->set != NULL ? c->chain->manifest.checkpoint : NULL;
 	facts.consistency = !c->guest->active ? "offline" : m->why[0] == '\0' ? "quiesced" : "crash-consistent";
 	result->capture = facts.capture;
 	result->consistency = facts.consistency;

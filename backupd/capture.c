@@ -51,6 +51,8 @@ through_server(struct capture *c, size_t i, const char *path, struct err *err)
 {
 	struct guest *g = c->guest;
 	struct journal *j = g->journal;
+	const char *since = NULL;
+	uint32_t number;
 
 	if (c->servers == NULL && (c->servers = calloc(g->ndisks, sizeof(struct qemu_nbd *))) == NULL) {
 		err_nomem(err);
@@ -58,9 +60,12 @@ through_server(struct capture *c, size_t i, const char *path, struct err *err)
 	}
 	if (j->folder == NULL && capture_folder(c, runtime_dir(), &j->folder, err) == -1)
 		return (NULL);
-	if ((c->servers[i] = qemu_nbd_start(g->disks[i], path, j->folder, err)) == NULL)
+	/* A snapshot's base has its bitmaps too, but what they mean while QEMU has the image open, only QEMU knows. */
+	if (!g->active && c->chain->set != NULL && chain_disk(c->chain, g->disks[i]->target, &number) != NULL)
+		since = c->chain->manifest.checkpoint;
+	if ((c->servers[i] = qemu_nbd_start(g->disks[i], path, since, j->folder, err)) == NULL)
 		return (NULL);
-	return (source_nbd_open(qemu_nbd_socket(c->servers[i]), "", NULL, path != NULL ? path : g->disks[i]->source, err));
+	return (source_nbd_open(qemu_nbd_socket(c->servers[i]), "", qemu_nbd_bitmap(c->servers[i]), path != NULL ? path : g->disks[i]->source, err));
 }
 
 struct source *

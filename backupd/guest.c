@@ -229,10 +229,15 @@ store_tpm(struct point_store *ps, const char *folder, const char *prefix, int de
 		return (errno == ENOENT ? 0 : err_set(err, errno, "cannot read the folder %s", folder));
 	/* cppcheck-suppress readdirCalled ; glibc's is safe for threads with a DIR each */
 	while (rc != -1 && (e = readdir(d)) != NULL) {
-		if (e->d_name[0] == '.' || (size_t)snprintf(path, sizeof(path), "%s/%s", folder, e->d_name) >= sizeof(path) ||
-		    (size_t)snprintf(name, sizeof(name), "%s%s", prefix, e->d_name) >= sizeof(name) - 3 || lstat(path, &sb) == -1)
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
 			continue;
-		if (S_ISREG(sb.st_mode))
+		if ((size_t)snprintf(path, sizeof(path), "%s/%s", folder, e->d_name) >= sizeof(path) ||
+		    (size_t)snprintf(name, sizeof(name), "%s%s", prefix, e->d_name) >= sizeof(name) - 3)
+			rc = err_set(err, ENAMETOOLONG, "%s/%s of the TPM's state", folder, e->d_name);
+		else if (lstat(path, &sb) == -1)
+			/* swtpm renames what it has written anew. */
+			rc = errno == ENOENT ? 0 : err_set(err, errno, "cannot look at %s", path);
+		else if (S_ISREG(sb.st_mode))
 			rc = store_file(ps, name, path, err);
 		else if (S_ISDIR(sb.st_mode) && depth > 1) {
 			memcpy(name + strlen(name), "%2F", sizeof("%2F"));

@@ -67,7 +67,7 @@ static void
 on_signal(int sig)
 {
 	static const char text[] = "\nvirt-backupd: stopped at once: the unfinished restore point (a folder that ends in .partial) is left, and removed "
-	    "by the next run; finished ones are not touched\n";
+	    "by the next run; finished ones are not touched.  What was done to a guest, virt-backupd --reconcile undoes\n";
 
 	if (!interrupted) {
 		interrupted = 1;

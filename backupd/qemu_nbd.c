@@ -26,15 +26,41 @@ extern char **environ;
 struct qemu_nbd {
 	pid_t	pid;
 	char	socket[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	char	bitmap[300];		/* metadata context; empty: none */
 };
 
-/* QEMU finds the backing files by what the image says.  One that does not say its format would be probed, and a guest could have written it. */
+/* Whether the image says that it has the bitmap, that it was closed properly, and that it notes every write. */
+static bool
+has_bitmap(const json_t *image, const char *name)
+{
+	const json_t *list = json_object_get(json_object_get(json_object_get(image, "format-specific"), "data"), "bitmaps"), *b, *flag;
+	const char *text;
+	bool in_use = false, automatic = false;
+	size_t i, k;
+
+	json_array_foreach(list, i, b) {
+		if ((text = json_string_value(json_object_get(b, "name"))) == NULL || strcmp(text, name) != 0)
+			continue;
+		json_array_foreach(json_object_get(b, "flags"), k, flag) {
+			text = json_string_value(flag);
+			in_use = in_use || text == NULL || strcmp(text, "in-use") == 0;
+			automatic = automatic || (text != NULL && strcmp(text, "auto") == 0);
+		}
+		return (automatic && !in_use);
+	}
+	return (false);
+}
+
+/*
+ * QEMU finds the backing files by what the image says.  One that does not say its format would be probed, and a guest could have written it.
+ * *${bitmap} becomes NULL when the image has none of that name that can be trusted.
+ */
 static int
-check_backing_formats(const char *path, const char *format, struct err *err)
+look_at_image(const char *path, const char *format, const char **bitmap, struct err *err)
 {
 	const char *argv[] = { "qemu-img", "info", "--force-share", "--backing-chain", "--output=json", "-f", format, "--", path, NULL };
 	struct buf out = BUF_INIT;
-	json_t *chain, *image;
+	json_t *chain = NULL, *image;
 	json_error_t why;
 	size_t i;
 	int rc = -1;
@@ -50,8 +76,10 @@ check_backing_formats(const char *path, const char *format, struct err *err)
 		if (json_object_get(image, "backing-filename") != NULL && json_object_get(image, "backing-filename-format") == NULL)
 			rc = err_set(err, 0, "%s does not say which format its backing file has: tell it with qemu-img rebase -u -F FORMAT",
 			    json_string_value(json_object_get(image, "filename")));
-	json_decref(chain);
+	if (*bitmap != NULL && !has_bitmap(json_array_get(chain, 0), *bitmap))
+		*bitmap = NULL;
 out:
+	json_decref(chain);
 	buf_free(&out);
 	return (rc);
 }
@@ -73,12 +101,14 @@ iscsi_options(const struct domain_disk *d, struct buf *o, struct err *err)
 }
 
 static int
-image_options(const struct domain_disk *d, const char *path, struct buf *o, struct err *err)
+image_options(const struct domain_disk *d, const char *path, const char **bitmap, struct buf *o, struct err *err)
 {
 	bool block = strcmp(d->type, "block") == 0;
 
 	if (tool_image_option(o, "force-share=on,read-only=on,driver=", d->format, err) == -1)
 		return (-1);
+	if (strcmp(d->format, "raw") == 0 || path != NULL || strcmp(d->type, "network") == 0)
+		*bitmap = NULL;
 	if (path == NULL && strcmp(d->type, "network") == 0) {
 		if (strcmp(d->protocol, "iscsi") == 0)
 			return (iscsi_options(d, o, err));
@@ -86,7 +116,7 @@ image_options(const struct domain_disk *d, const char *path, struct buf *o, stru
 	}
 	if (path == NULL)
 		path = d->source;
-	if (strcmp(d->format, "raw") != 0 && check_backing_formats(path, d->format, err) == -1)
+	if (strcmp(d->format, "raw") != 0 && look_at_image(path, d->format, bitmap, err) == -1)
 		return (-1);
 	return (tool_image_option(o, block ? ",file.driver=host_device,file.filename=" : ",file.driver=file,file.filename=", path, err));
 }
@@ -139,9 +169,10 @@ become(const char *const *argv, char **env, char *listen_pid, int fd, pid_t pare
 
 /* Socket activation (sd_listen_fds(3)): connections are taken from the first moment on, and nobody needs to wait for the server. */
 static int
-spawn(struct qemu_nbd *q, const char *options, int fd, struct err *err)
+spawn(struct qemu_nbd *q, const char *options, const char *bitmap, int fd, struct err *err)
 {
-	const char *argv[] = { "qemu-nbd", "--persistent", SHARED, "--read-only", "--image-opts", options, NULL };
+	const char *argv[] = { "qemu-nbd", "--persistent", SHARED, "--read-only", "--image-opts", options, bitmap != NULL ? "--bitmap" : NULL,
+		bitmap, NULL };
 	char listen_pid[48] = "LISTEN_PID=", listen_fds[] = "LISTEN_FDS=1";
 	pid_t parent = getpid();
 	char **env;
@@ -163,7 +194,7 @@ spawn(struct qemu_nbd *q, const char *options, int fd, struct err *err)
 }
 
 struct qemu_nbd *
-qemu_nbd_start(const struct domain_disk *d, const char *path, const char *folder, struct err *err)
+qemu_nbd_start(const struct domain_disk *d, const char *path, const char *bitmap, const char *folder, struct err *err)
 {
 	struct qemu_nbd *q = calloc(1, sizeof(*q));
 	struct buf options = BUF_INIT;
@@ -174,8 +205,10 @@ qemu_nbd_start(const struct domain_disk *d, const char *path, const char *folder
 		return (NULL);
 	}
 	q->pid = -1;
-	if (image_options(d, path, &options, err) == 0 && (fd = listen_on(q, folder, d->target, err)) != -1)
-		rc = spawn(q, options.ptr, fd, err);
+	if (image_options(d, path, &bitmap, &options, err) == 0 && (fd = listen_on(q, folder, d->target, err)) != -1)
+		rc = spawn(q, options.ptr, bitmap, fd, err);
+	if (bitmap != NULL)
+		snprintf(q->bitmap, sizeof(q->bitmap), "qemu:dirty-bitmap:%s", bitmap);
 	if (fd != -1)
 		close(fd);
 	buf_free(&options);
@@ -189,6 +222,12 @@ const char *
 qemu_nbd_socket(const struct qemu_nbd *q)
 {
 	return (q->socket);
+}
+
+const char *
+qemu_nbd_bitmap(const struct qemu_nbd *q)
+{
+	return (q->bitmap[0] != '\0' ? q->bitmap : NULL);
 }
 
 void

@@ -12,12 +12,16 @@
 struct qemu_nbd;
 
 /**
- * qemu_nbd_start(d, path, folder, err):
+ * qemu_nbd_start(d, path, bitmap, folder, err):
  * Serve the disk ${d}, read-only, on a socket in ${folder}; ${path} is its image when that is a file or a device other than ${d} says, else
  * NULL.  No lock is taken on the image (force-share): a guest that uses it may start.  Its format is what ${d} says, and those of its backing
- * files what the image says: none is guessed.  The server ends with this process.  Fails: NULL.
+ * files what the image says: none is guessed.  With ${bitmap}, that
+ * bitmap of the image is served too, if it is whole and kept up to date: qemu_nbd_bitmap() says so.  The server ends with this process.  Fails: NULL.
  */
-struct qemu_nbd *qemu_nbd_start(const struct domain_disk *d, const char *path, const char *folder, struct err *err);
+struct qemu_nbd *qemu_nbd_start(const struct domain_disk *d, const char *path, const char *bitmap, const char *folder, struct err *err);
+
+/** qemu_nbd_bitmap(q): The NBD metadata context of the bitmap that is served, or NULL. */
+const char *qemu_nbd_bitmap(const struct qemu_nbd *q);
 
 const char *qemu_nbd_socket(const struct qemu_nbd *q);
 
