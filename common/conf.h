@@ -5,7 +5,7 @@
  *
  * A struct conf is complete and consistent: defaults are filled in, every name of a repository is resolved, and what it holds
  * never changes.  All strings and pointers in it live until conf_free(); any number of threads may read it.
- * What schedule and full say is checked by the modules that act upon them.
+ * schedule and full are calendar events and within is a span of time that calendar.h and span.h accept.
  *
  * The files behind this header:
  *   conf.c       conf_load, conf_parse, conf_free: text to tree to values
@@ -118,8 +118,8 @@ struct conf_job {
 	size_t				  nreplicate;
 	struct compression		  compression;
 	int				  incremental;	/* 0: every point has all of its data in its own archive */
-	char				 *schedule;	/* NULL: only on request */
-	char				 *full;		/* NULL: not given */
+	char				 *schedule;	/* a calendar event (calendar.h); NULL: only on request */
+	char				 *full;		/* likewise; NULL: not given */
 	struct conf_keep		  keep;		/* meaningful when keep_at.line != 0: then it keeps something */
 
 	/* Where these keys were given (line 0: not given), for a program that has to say something about one. */

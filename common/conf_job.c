@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "calendar.h"
 #include "conf_list.h"
 #include "span.h"
 
@@ -232,6 +233,28 @@ job_compression(const struct conf_text *t, const config_setting_t *group, struct
 	return (rc);
 }
 
+/* A calendar event that comes at some time, be it past. */
+static int
+job_event(const struct conf_text *t, const config_setting_t *group, const char *key, char **out, struct err *err)
+{
+	const config_setting_t *s = config_setting_get_member(group, key);
+	struct err why = ERR_INIT;
+	struct calendar *c;
+	time_t first;
+	int rc = 0;
+
+	if (s == NULL)
+		return (0);
+	if (conf_get_text(t, s, out, err) == -1)
+		return (-1);
+	if ((c = calendar_parse(*out, &why)) == NULL)
+		return (conf_fail(t, s, err, "%s", why.text));
+	if (!calendar_next(c, -2 * 86400, &first))
+		rc = conf_fail(t, s, err, "\"%.100s\" never comes: in full, it is \"%.100s\"", *out, calendar_text(c));
+	calendar_free(c);
+	return (rc);
+}
+
 static int
 job(const struct conf_text *t, const config_setting_t *group, const struct conf *c, struct conf_job *j, struct err *err)
 {
@@ -252,8 +275,8 @@ job(const struct conf_text *t, const config_setting_t *group, const struct conf 
 	    job_compression(t, group, &j->compression, err) == -1 ||
 	    conf_get_bool(t, group, "incremental", &j->incremental, err) == -1 ||
 	    job_keep(t, config_setting_get_member(group, "keep"), &j->keep, err) == -1 ||
-	    conf_get_string(t, group, "schedule", &j->schedule, err) == -1 ||
-	    conf_get_string(t, group, "full", &j->full, err) == -1)
+	    job_event(t, group, "schedule", &j->schedule, err) == -1 ||
+	    job_event(t, group, "full", &j->full, err) == -1)
 		return (-1);
 	return (0);
 }

@@ -7,10 +7,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "calendar.h"
 #include "conf.h"
 #include "span.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void
+check_event(const char *text)
+{
+	struct err err = ERR_INIT;
+	struct calendar *c = text == NULL ? NULL : calendar_parse(text, &err);
+
+	assert((c == NULL) == (text == NULL));
+	calendar_free(c);
+}
 
 static void
 check(const struct conf *c)
@@ -35,6 +46,8 @@ check(const struct conf *c)
 		assert(j->scratch_max == 0 || (j->scratch_max >= CONF_MIN_SCRATCH && j->scratch_max <= INT64_MAX));
 		assert(j->scratch == NULL || j->scratch[0] == '/');
 		assert((j->schedule != NULL) == (j->schedule_at.line != 0));
+		check_event(j->schedule);
+		check_event(j->full);
 		assert(j->keep.within == NULL || span_parse(j->keep.within, &span, &err) == 0);
 		assert((j->nreplicate > 0) == (j->replicate_at.line != 0));
 	}

@@ -171,6 +171,11 @@ static const struct {
 	  "t:4: jobs[0].compression: \"gzip\": expected bzip2[:1-9], xz[:0-9], zstd[:1-19] or none" },
 	{ IMAGE("compression = 9;"), "t:4: jobs[0].compression: expected a string, not 9" },
 	{ IMAGE("schedule = \"\";"), "t:4: jobs[0].schedule: the string is empty: give a value or remove it" },
+	{ IMAGE("schedule = \"nightly\";"), "t:4: jobs[0].schedule: \"nightly\" is not a calendar event (systemd.time(7)): "
+	  "expected a number at \"nightly\"" },
+	{ IMAGE("\nschedule = \"daily Europe/Berln\";"), "t:5: jobs[0].schedule: \"daily Europe/Berln\": there is no time zone Europe/Berln: "
+	  "expected UTC or a name like Europe/Berlin" },
+	{ IMAGE("full = \"*-2-30\";"), "t:4: jobs[0].full: \"*-2-30\" never comes: in full, it is \"*-02-30 00:00:00\"" },
 	{ IMAGE("full = true;"), "t:4: jobs[0].full: expected a string, not true" },
 
 	/* keep */
