@@ -88,7 +88,7 @@ static const struct {
 	{ R "jobs = ( { name = \"j\"; from = \"away\"; },\n{ name = \"j\"; from = \"away\"; } );",
 	  "t:4: jobs[1].name: \"j\" is also the name of the job at t:3: choose another" },
 	{ IMAGE("\nkeeps = 1;"), "t:5: jobs[0].keeps: unknown key; known here: domains, images, from, name, connection, exclude, "
-	  "exclude_disks, capture, quiesce, quiesce_timeout, no_quiesce, scratch, scratch_max, in_use, "
+	  "exclude_disks, capture, quiesce, quiesce_timeout, no_quiesce, scratch, scratch_max, in_use, incremental, "
 	  "repository, replicate, compression, schedule, full, keep" },
 	{ JOB(""), "t:4: jobs[0]: has nothing to back up: add one of domains, images and from" },
 	{ IMAGE("\nfrom = \"away\";"), "t:5: jobs[0].from: the job already has images: a job has one of domains, images and from" },
