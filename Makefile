@@ -40,7 +40,7 @@ SCENARIOS := $(sort $(wildcard tests/scenario/*.t tests/tools/*.t tests/oracle_s
 PROGRAMS := $(BUILD)/bin/virt-backupd $(BUILD)/bin/virt-restore
 MANUALS  := $(notdir $(wildcard packaging/man/*.[1-8]))
 
-.PHONY: all help deps deps-build deps-test demo check check-vm test-programs check-asan check-tsan check-valgrind lint fuzz bench install uninstall dist clean
+.PHONY: all help deps deps-build deps-test demo check check-vm test-programs check-asan check-tsan check-valgrind lint fuzz bench bench-vm install uninstall dist clean
 .DELETE_ON_ERROR:
 .SECONDARY: $(FAKED:=.o)
 
@@ -101,6 +101,12 @@ bench: deps-build
 	packaging/install-packages bench
 	$(MAKE) all
 	tests/bench $(BUILD)
+
+#: make bench-vm        a running guest against virtnbdbackup, into build/bench-vm.md (installs it)
+bench-vm: deps
+	packaging/install-packages vm bench
+	$(MAKE) all
+	OVB_BUILD=$(abspath $(BUILD)) tests/vm/bench
 
 #: make install         into $(DESTDIR)$(PREFIX);  make uninstall takes it away again
 install: all
