@@ -11,6 +11,7 @@
 #include "settle.h"
 #include "target_room.h"
 
+#define CALL_SECONDS	120		/* for calls into QEMU */
 #define STARTS_OVER	2u		/* a guest that is started or stopped meanwhile is begun again so often */
 
 /* Whether QEMU and libvirt of this host can do it: 1, 0, or -1. */
@@ -70,9 +71,11 @@ allocated(struct guest *g)
 	virDomainBlockInfo info;
 	uint64_t sum = 0;
 
+	hypervisor_deadline(CALL_SECONDS, "tell the size of a guest's disks");
 	for (size_t i = 0; dom != NULL && i < g->ndisks; i++)
 		if (virDomainGetBlockInfo(dom, g->disks[i]->target, &info, 0) == 0)
 			sum += info.allocation;
+	hypervisor_met();
 	if (dom != NULL)
 		virDomainFree(dom);
 	return (sum);

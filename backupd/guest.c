@@ -16,15 +16,19 @@
 
 #define AGENT_SECONDS	5		/* for a question that changes nothing */
 #define LIBVIRT_SECONDS	60		/* libvirtd may be starting again */
+#define CALL_SECONDS	120		/* for one call into QEMU */
 #define SWTPM_FOLDER	"/var/lib/libvirt/swtpm"
 #define TPM_DEPTH	3
 
 int
 guest_describe(virDomainPtr dom, unsigned int flags, struct domain_desc *d, char **xml, struct err *err)
 {
-	char *text = virDomainGetXMLDesc(dom, flags);
+	char *text;
 	int rc;
 
+	hypervisor_deadline(CALL_SECONDS, "describe a guest");
+	text = virDomainGetXMLDesc(dom, flags);
+	hypervisor_met();
 	if (text == NULL)
 		return (hypervisor_failed(err, "cannot get the XML of the domain"));
 	rc = domain_desc_parse(d, text, strlen(text), err);

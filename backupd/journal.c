@@ -146,21 +146,23 @@ journal_add_overlay(struct journal *j, const struct journal_overlay *from, struc
 	j->overlays = v;
 	o = &v[j->noverlays++];
 	*o = (struct journal_overlay){ .target = strdup(from->target), .base = strdup(from->base), .overlay = strdup(from->overlay),
-		.format = strdup(from->format), .block = from->block, .pivoting = from->pivoting };
+		.format = strdup(from->format), .block = from->block,
+		.committing = from->committing, .pivoting = from->pivoting };
 	return (o->target == NULL || o->base == NULL || o->overlay == NULL || o->format == NULL ? err_nomem(err) : 0);
 }
 
 void
-journal_drop_overlay(struct journal *j)
+journal_drop_overlay(struct journal *j, size_t i)
 {
-	free_overlay(&j->overlays[--j->noverlays]);
+	free_overlay(&j->overlays[i]);
+	memmove(&j->overlays[i], &j->overlays[i + 1], (--j->noverlays - i) * sizeof(*j->overlays));
 }
 
 static json_t *
 encode_overlay(const struct journal_overlay *o)
 {
-	return (json_pack("{s:s, s:s, s:s, s:s, s:b, s:b}", "target", o->target, "base", o->base, "overlay", o->overlay, "format", o->format,
-	    "block", o->block, "pivoting", o->pivoting));
+	return (json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:b}", "target", o->target, "base", o->base, "overlay", o->overlay, "format", o->format,
+	    "block", o->block, "committing", o->committing, "pivoting", o->pivoting));
 }
 
 static json_t *
@@ -261,7 +263,8 @@ static int
 decode_overlay(struct journal *j, const json_t *e, struct err *err)
 {
 	const char *target, *base, *overlay, *format;
-	struct journal_overlay o = { .block = json_is_true(json_object_get(e, "block")), .pivoting = json_is_true(json_object_get(e, "pivoting")) };
+	struct journal_overlay o = { .block = json_is_true(json_object_get(e, "block")),
+		.committing = json_is_true(json_object_get(e, "committing")), .pivoting = json_is_true(json_object_get(e, "pivoting")) };
 
 	if (doc_text(e, "target", &target, err) == -1 || doc_text(e, "base", &base, err) == -1 || doc_text(e, "overlay", &overlay, err) == -1 ||
 	    doc_text(e, "format", &format, err) == -1)

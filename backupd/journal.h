@@ -22,6 +22,7 @@ struct journal_overlay {
 	char	*base, *overlay;	/* files; the base may be a block device */
 	char	*format;		/* of the base */
 	bool	 block;			/* the base is one */
+	bool	 committing;		/* we write to the base */
 	bool	 pivoting;		/* the guest may write to the base again: the overlay may be older */
 };
 
@@ -56,8 +57,8 @@ int journal_each(void (*fn)(void *arg, const char *uuid), void *arg, struct err 
 /** journal_add_overlay(j, o, err): Add a copy of ${o}, in memory only. */
 int journal_add_overlay(struct journal *j, const struct journal_overlay *o, struct err *err);
 
-/** journal_drop_overlay(j): Take out the last one, in memory only. */
-void journal_drop_overlay(struct journal *j);
+/** journal_drop_overlay(j, i): Take out number ${i}, in memory only. */
+void journal_drop_overlay(struct journal *j, size_t i);
 
 /** journal_save(j, err): Make what it says durable.  Fails: -1; then what was to be done must not be done. */
 int journal_save(struct journal *j, struct err *err);

@@ -119,11 +119,15 @@ int
 settle_overlays(const struct settle *s, struct err *err)
 {
 	struct journal *j = s->journal;
+	struct err why = ERR_INIT;
 	int rc = 0;
 
-	for (size_t i = j->noverlays; i-- > 0 && rc == 0;)
-		if ((rc = settle_overlay(s, &j->overlays[i], err)) == 0)
-			journal_drop_overlay(j);
+	for (size_t i = j->noverlays; i-- > 0;) {
+		if (settle_overlay(s, &j->overlays[i], rc == 0 ? err : &why) == 0)
+			journal_drop_overlay(j, i);
+		else
+			rc = -1;
+	}
 	return (rc);
 }
 

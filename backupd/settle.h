@@ -28,7 +28,7 @@ int settle_backup_job(const struct settle *s, struct err *err);
 /**
  * settle_overlays(s, err):
  * Commit each overlay into its base, and remove it once no domain XML names it.  Takes as long as the commit takes; one that does not come
- * forward for ten minutes is begun again, twice.  Fails: -1; the guest runs on as it does.
+ * forward for ten minutes is begun again, twice.  Fails: -1 with the first failure; the others are done all the same, and the guest runs on as it does.
  */
 int settle_overlays(const struct settle *s, struct err *err);
 

@@ -374,7 +374,7 @@ harness_main(int argc, char **argv, int (*tests)(void))
 
 	if (strcmp(name != NULL ? name + 1 : argv[0], "qemu-img") == 0) {
 		model_attach();
-		fake_who = WHO_SETTLE;
+		fake_who = WHO_TOOL;
 		return (qemu_img(argc, argv));
 	}
 	if (argc > 1 && strcmp(argv[1], GUARD_OPTION) == 0) {

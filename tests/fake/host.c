@@ -144,7 +144,7 @@ describe_journal(const char *path, char *out, size_t n)
 		used += (size_t)snprintf(out + used, n - used, "%sfrozen", used > 0 ? " " : "");
 	json_array_foreach(json_object_get(o, "overlays"), i, v)
 		used += (size_t)snprintf(out + used, n - used, "%s%s%s", used > 0 ? " " : "", json_string_value(json_object_get(v, "target")),
-		    json_is_true(json_object_get(v, "pivoting")) ? "(pivoting)" : "");
+		    json_is_true(json_object_get(v, "pivoting")) ? "(pivoting)" : json_is_true(json_object_get(v, "committing")) ? "(committing)" : "");
 	json_decref(o);
 }
 

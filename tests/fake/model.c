@@ -411,7 +411,7 @@ step_begin(const char *key, const char *detail, bool changes)
 bool
 step_end(const char *key, const char *detail, bool changes, bool failed)
 {
-	static const char *const names[WHO_N] = { "", "guard: ", "settle: " };
+	static const char *const names[WHO_N] = { "", "guard: ", "settle: ", "" };
 	bool lost;
 
 	if (changes) {

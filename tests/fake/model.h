@@ -22,7 +22,7 @@
 #define MODEL_RULES	24
 
 /* Who calls: each has its own count of calls, and its steps are listed under its name. */
-enum who { WHO_RUN, WHO_GUARD, WHO_SETTLE, WHO_N, WHO_ANY = WHO_N };
+enum who { WHO_RUN, WHO_GUARD, WHO_SETTLE, WHO_TOOL, WHO_N, WHO_ANY = WHO_N };
 
 /* Where a disk is, in the guest that runs or in the persistent XML. */
 enum place { ON_NOTHING, ON_BASE, ON_OVERLAY };
