@@ -18,6 +18,7 @@
 
 #define JOURNAL_MAX	((size_t)1 << 20)	/* bytes */
 #define SUFFIX		".json"
+#define FRESH		".new"		/* behind it: being written */
 
 static int
 journal_folder(char **out, struct err *err)
@@ -42,6 +43,8 @@ free_overlay(struct journal_overlay *o)
 static void
 journal_free(struct journal *j)
 {
+	if (j == NULL)
+		return;
 	io_close(&j->lock_fd);
 	for (size_t i = 0; i < j->noverlays; i++)
 		free_overlay(&j->overlays[i]);
@@ -54,6 +57,7 @@ journal_free(struct journal *j)
 	free(j->scratch);
 	free(j->checkpoint);
 	free(j->path);
+	free(j->fresh_path);
 	free(j->lock_path);
 	free(j);
 }
@@ -93,6 +97,7 @@ journal_new(const char *uuid, struct err *err)
 	if (journal_folder(&folder, err) == -1)
 		goto fail;
 	if ((j->uuid = strdup(uuid)) == NULL || asprintf(&j->path, "%s/%s" SUFFIX, folder, uuid) == -1 ||
+	    asprintf(&j->fresh_path, "%s" FRESH, j->path) == -1 ||
 	    asprintf(&j->lock_path, "%s/%s.lock", folder, uuid) == -1) {
 		err_nomem(err);
 		goto fail;
@@ -102,6 +107,8 @@ journal_new(const char *uuid, struct err *err)
 		journal_free(j);
 		return (NULL);
 	}
+	/* What a run that was killed had not written to its end. */
+	unlink(j->fresh_path);
 	return (j);
 fail:
 	free(folder);
@@ -197,13 +204,10 @@ sync_folder_of(const char *path, struct err *err)
 }
 
 static int
-write_durably(const char *path, const struct buf *text, struct err *err)
+write_durably(const char *path, const char *fresh, const struct buf *text, struct err *err)
 {
-	char *fresh;
-	int fd = -1, rc = -1;
+	int fd = -1;
 
-	if (asprintf(&fresh, "%s.new", path) == -1)
-		return (err_nomem(err));
 	if ((fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)) == -1 || io_pwrite(fd, text->ptr, text->len, 0) == -1 ||
 	    fsync(fd) == -1 || close(fd) == -1) {
 		err_set(err, errno, "cannot write %s", fresh);
@@ -214,11 +218,12 @@ write_durably(const char *path, const struct buf *text, struct err *err)
 		err_set(err, errno, "cannot rename %s", fresh);
 		goto out;
 	}
-	rc = sync_folder_of(path, err);
+	io_close(&fd);
+	return (sync_folder_of(path, err));
 out:
 	io_close(&fd);
-	free(fresh);
-	return (rc);
+	unlink(fresh);
+	return (-1);
 }
 
 int
@@ -228,7 +233,7 @@ journal_save(struct journal *j, struct err *err)
 	int rc = -1;
 
 	if (doc_write(encode(j), &text, err) == 0)
-		rc = write_durably(j->path, &text, err);
+		rc = write_durably(j->path, j->fresh_path, &text, err);
 	buf_free(&text);
 	return (rc == -1 ? err_wrap(err, "the journal of %s", j->name) : 0);
 }
@@ -244,6 +249,18 @@ journal_end(struct journal *j, bool settled)
 	if (settled && unlink(j->path) == 0)
 		sync_folder_of(j->path, &ignored);
 	journal_free(j);
+}
+
+/* True or false; missing is false. */
+static int
+flag(const json_t *o, const char *key, bool *out, struct err *err)
+{
+	const json_t *v = json_object_get(o, key);
+
+	if (v != NULL && !json_is_boolean(v))
+		return (err_set(err, 0, "\"%s\" is neither true nor false", key));
+	*out = json_is_true(v);
+	return (0);
 }
 
 /* A text that may be missing. */
@@ -263,11 +280,11 @@ static int
 decode_overlay(struct journal *j, const json_t *e, struct err *err)
 {
 	const char *target, *base, *overlay, *format;
-	struct journal_overlay o = { .block = json_is_true(json_object_get(e, "block")),
-		.committing = json_is_true(json_object_get(e, "committing")), .pivoting = json_is_true(json_object_get(e, "pivoting")) };
+	struct journal_overlay o = { .target = NULL };
 
 	if (doc_text(e, "target", &target, err) == -1 || doc_text(e, "base", &base, err) == -1 || doc_text(e, "overlay", &overlay, err) == -1 ||
-	    doc_text(e, "format", &format, err) == -1)
+	    doc_text(e, "format", &format, err) == -1 || flag(e, "block", &o.block, err) == -1 || flag(e, "committing", &o.committing, err) == -1 ||
+	    flag(e, "pivoting", &o.pivoting, err) == -1)
 		return (-1);
 	o.target = (char *)(uintptr_t)target;
 	o.base = (char *)(uintptr_t)base;
@@ -290,7 +307,10 @@ decode(struct journal *j, const json_t *o, struct err *err)
 		return (-1);
 	if (strcmp(uuid, j->uuid) != 0 || strlen(token) != JOURNAL_TOKEN_LEN - 1)
 		return (err_set(err, 0, "it is of another guest"));
-	j->frozen = json_is_true(json_object_get(o, "frozen"));
+	if (flag(o, "frozen", &j->frozen, err) == -1)
+		return (-1);
+	if (!json_is_array(v))
+		return (err_set(err, 0, "\"overlays\" is no list"));
 	memcpy(j->token, token, JOURNAL_TOKEN_LEN);
 	if ((j->uri = strdup(uri)) == NULL || (j->name = strdup(name)) == NULL)
 		return (err_nomem(err));
@@ -323,7 +343,8 @@ read_journal(struct journal *j, struct err *err)
 		goto out;
 	}
 	if ((o = doc_parse(text.ptr, (size_t)sb.st_size, "the journal", err)) == NULL || decode(j, o, err) == -1)
-		err_wrap(err, "%s is damaged: look at what the guest runs on, and remove it", j->path);
+		err_wrap(err, "%s is damaged: see that the guest runs on its images and is not frozen (virsh domblklist, virsh domfsthaw), then remove that "
+		    "file", j->path);
 	else
 		rc = 0;
 out:
@@ -345,6 +366,13 @@ journal_resume(const char *uuid, struct err *err)
 	return (j);
 }
 
+/* A journal that was never written to its end: nothing had been done. */
+static void
+sweep(const char *uuid)
+{
+	journal_free(journal_new(uuid, &(struct err)ERR_INIT));
+}
+
 int
 journal_each(void (*fn)(void *arg, const char *uuid), void *arg, struct err *err)
 {
@@ -362,12 +390,16 @@ journal_each(void (*fn)(void *arg, const char *uuid), void *arg, struct err *err
 		return (-1);
 	}
 	/* cppcheck-suppress readdirCalled ; glibc's is safe for threads with a DIR each */
-	while ((e = readdir(d)) != NULL)
-		if (strlen(e->d_name) == UUID_LEN - 1 + strlen(SUFFIX) && strcmp(e->d_name + UUID_LEN - 1, SUFFIX) == 0) {
-			memcpy(uuid, e->d_name, UUID_LEN - 1);
-			uuid[UUID_LEN - 1] = '\0';
+	while ((e = readdir(d)) != NULL) {
+		if (strlen(e->d_name) < UUID_LEN - 1)
+			continue;
+		memcpy(uuid, e->d_name, UUID_LEN - 1);
+		uuid[UUID_LEN - 1] = '\0';
+		if (strcmp(e->d_name + UUID_LEN - 1, SUFFIX) == 0)
 			fn(arg, uuid);
-		}
+		else if (strcmp(e->d_name + UUID_LEN - 1, SUFFIX FRESH) == 0)
+			sweep(uuid);
+	}
 	closedir(d);
 	free(folder);
 	return (0);

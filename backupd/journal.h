@@ -37,7 +37,7 @@ struct journal {
 	struct journal_overlay	*overlays;
 	size_t			 noverlays;
 
-	char			*path, *lock_path;
+	char			*path, *fresh_path, *lock_path;
 	int			 lock_fd;
 };
 
