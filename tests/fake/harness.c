@@ -241,6 +241,7 @@ settle(void)
 	int rc;
 
 	fake->reports[0] = '\0';
+	fake->run_steps = 0;
 	if ((pid = begin(WHO_SETTLE)) == 0) {
 		if ((rc = settle_leftovers(report, NULL, &err)) == -1)
 			report(NULL, err.text);

@@ -90,7 +90,7 @@ __wrap_unlink(const char *path)
 	e = errno;
 	if (rc == 0 && d != NULL)
 		check_overlay(d);
-	step_end(key, detail, true, rc == -1);
+	step_end(key, detail, rc == 0 || e != ENOENT, rc == -1);
 	errno = e;
 	return (rc);
 }
@@ -108,7 +108,7 @@ __wrap_rmdir(const char *path)
 		wrong("the folder %s was removed while the backup job used it", which);
 	rc = __real_rmdir(path);
 	e = errno;
-	step_end("rmdir", which, true, rc == -1);
+	step_end("rmdir", which, rc == 0 || e != ENOENT, rc == -1);
 	errno = e;
 	return (rc);
 }

@@ -401,7 +401,7 @@ step_begin(const char *key, const char *detail, bool changes)
 	(void)detail;
 	model_lock();
 	model_clock();
-	if (changes && fake_who == WHO_RUN && fake->kill_at != 0 && fake->run_steps + 1 == fake->kill_at) {
+	if (changes && (fake_who == WHO_RUN || fake_who == WHO_SETTLE) && fake->kill_at != 0 && fake->run_steps + 1 == fake->kill_at) {
 		model_unlock();
 		kill(getpid(), SIGKILL);
 	}
@@ -418,7 +418,7 @@ step_end(const char *key, const char *detail, bool changes, bool failed)
 		if (fake->nsteps < MODEL_STEPS)
 			snprintf(fake->steps[fake->nsteps++], MODEL_STEP, "%s%s%s%s%s", names[fake_who], key, detail[0] != '\0' ? " " : "", detail,
 			    failed ? "!" : "");
-		if (fake_who == WHO_RUN)
+		if (fake_who == WHO_RUN || fake_who == WHO_SETTLE)
 			fake->run_steps++;
 	}
 	lost = apply(key, *count_of(key), true) != NULL;

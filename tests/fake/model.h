@@ -110,7 +110,7 @@ struct model {
 	/* What goes wrong. */
 	struct rule	 rules[MODEL_RULES];
 	unsigned int	 nrules;
-	unsigned int	 kill_at;	/* the run, before it takes this step; 0: never */
+	unsigned int	 kill_at;	/* the run, or who settles, before it takes this step; 0: never */
 
 	/* What was seen. */
 	char		 steps[MODEL_STEPS][MODEL_STEP];	/* each changes something; '!' behind it: it failed */
