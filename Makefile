@@ -71,7 +71,7 @@ test-programs: all $(UNIT) $(FAKED) $(TOOLS) $(PRELOADS) $(REPLAY)
 #: sudo make check-vm   the tests on real guests under libvirt and QEMU, emulated (installs what they need; VM_TESTS=tests/vm/NAME.t for one)
 check-vm: deps
 	packaging/install-packages vm
-	$(MAKE) all $(PRELOADS)
+	$(MAKE) all $(TOOLS) $(PRELOADS)
 	tests/vm/build-guest $(abspath $(BUILD))/vm
 	OVB_BUILD=$(abspath $(BUILD)) prove --failures --timer $(PROVEFLAGS) --exec '' $(VM_TESTS)
 

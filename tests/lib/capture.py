@@ -53,6 +53,26 @@ class Run:
         self.said = out.decode(errors='replace')
         return self
 
+    def slow(self, share=0.03):
+        """Let it have only this share of the time, so that there is time for what a test does meanwhile."""
+        def pace():
+            while not self.paced.wait(0.1 * share):
+                self._signal(signal.SIGSTOP)
+                self.paced.wait(0.1 * (1 - share))
+                self._signal(signal.SIGCONT)
+        self.paced = threading.Event()
+        threading.Thread(target=pace, daemon=True).start()
+        return self
+
+    def fast(self):
+        self.paced.set()
+
+    def _signal(self, number):
+        if self.running():
+            self.child.send_signal(number)
+        else:
+            self.paced.set()
+
     def running(self):
         return self.child.poll() is None
 
@@ -75,9 +95,11 @@ class Run:
         return ' '.join(self.manifest.get('notes', []))
 
 
-def once(*names, meanwhile=None, timeout=300, **keys):
+def once(*names, meanwhile=None, slow=False, timeout=300, **keys):
     """A run, with something that happens while it goes on: meanwhile(run), in this thread."""
     run = Run(*names, **keys)
+    if slow:
+        run.slow()
     if meanwhile is None:
         return run.wait(timeout)
     waiter = threading.Thread(target=run.wait, args=(timeout,))
@@ -85,6 +107,8 @@ def once(*names, meanwhile=None, timeout=300, **keys):
     try:
         meanwhile(run)
     finally:
+        if slow:
+            run.fast()
         waiter.join()
     return run
 
@@ -108,27 +132,25 @@ def until_reading(vm, run, more=0.3):
 
 # The programs, and what is left of them.
 
-def processes(name='virt-backupd'):
-    """The ids of our programs: nobody else's are to be seen here."""
+def processes():
+    """The ids of our programs, the freeze guard and qemu-nbd among them: nobody else's are to be seen here."""
     found = []
-    for path in glob.glob('/proc/[0-9]*/comm'):
+    for link in glob.glob('/proc/[0-9]*/exe'):
         try:
-            with open(path, encoding='utf-8') as f, open(os.path.dirname(path) + '/stat', encoding='utf-8') as s:
-                if f.read().strip() == name and s.read().rsplit(')', 1)[1].split()[0] != 'Z':
-                    found.append(int(path.split('/')[2]))
-        except OSError:
+            if os.path.basename(os.readlink(link)).split(' ')[0] in ('virt-backupd', 'qemu-nbd'):
+                found.append(int(link.split('/')[2]))
+        except OSError:     # it has just ended, or is a zombie
             pass
     return found
 
 
 def kill_all():
     """As systemd does when the unit fails: the worker, its guard and its servers."""
-    for name in 'virt-backupd', 'qemu-nbd':
-        for pid in processes(name):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+    for pid in processes():
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
 
 
 def guard_log():
@@ -141,9 +163,9 @@ def guard_log():
 
 def left(scratch=SCRATCH, repository=ovb.REPO):
     """Journals, scratch files, sockets, processes and half-made points."""
-    found = ['left: ' + p for p in glob.glob(JOURNAL + '/*.json*') + glob.glob(scratch + '/*') + glob.glob(RUNTIME + '/*')]
+    found = ['left: ' + p for p in glob.glob(JOURNAL + '/*.json') + glob.glob(scratch + '/*') + glob.glob(RUNTIME + '/*')]
     found += ['left: ' + p for p in ovb.leftovers(repository)]
-    found += ['still runs: %d' % pid for name in ('virt-backupd', 'qemu-nbd') for pid in processes(name)]
+    found += ['still runs: %d' % pid for pid in processes()]
     return found
 
 

@@ -92,6 +92,7 @@ import tap      # noqa: E402  # pylint: disable=wrong-import-position
 VM_BUILD = os.path.realpath(os.environ.get('OVB_VM') or os.path.join(tap.BUILD, 'vm'))
 WRITER = os.path.join(GUEST_FILES, 'writer')
 FILES = os.path.join(tap.WORK, 'vm')
+OWN = os.path.dirname(tap.WORK)         # what the harness keeps, out of the tests' way
 STATE = '/var/lib/openvirt-backup'
 
 
@@ -107,7 +108,7 @@ def wait_until(condition, seconds=30, step=0.05):
 
 def prepare():
     """The folders that all tests need."""
-    os.chmod(os.path.dirname(tap.WORK), 0o711)
+    os.chmod(OWN, 0o711)
     os.chmod(tap.WORK, 0o711)
     os.mkdir(FILES)
     os.chmod(FILES, 0o777)
@@ -117,11 +118,10 @@ def prepare():
         os.chmod(source, mode)
         os.makedirs(target, exist_ok=True)
         subprocess.run(['mount', '--bind', source, target], check=True)
-    work = os.path.dirname(tap.WORK)
-    bind(os.path.join(work, 'libvirt'), '/var/lib/libvirt')
-    bind(os.path.join(work, 'log'), '/var/log/libvirt')
-    bind(os.path.join(work, 'swtpm'), '/var/lib/swtpm-localca', mode=0o777)
-    bind(os.path.join(work, 'state'), STATE, mode=0o711)
+    bind(os.path.join(OWN, 'libvirt'), '/var/lib/libvirt')
+    bind(os.path.join(OWN, 'log'), '/var/log/libvirt')
+    bind(os.path.join(OWN, 'swtpm'), '/var/lib/swtpm-localca', mode=0o777)
+    bind(os.path.join(OWN, 'state'), STATE, mode=0o711)
     bind(os.path.join(VM_BUILD, 'cache'), '/var/cache/libvirt')
     bind(VM_BUILD, GUEST_FILES)
     for name in ('qemu', 'swtpm', 'images'):
@@ -158,12 +158,12 @@ class Host:
 
     @staticmethod
     def log(name):
-        return open(os.path.join(os.path.dirname(tap.WORK), name + '.log'), 'ab')
+        return open(os.path.join(OWN, name + '.log'), 'ab')
 
     def start_libvirtd(self):
         self.libvirtd = tap.start(['libvirtd'], stderr=self.log('libvirtd'))
         if not wait_until(lambda: self.answers() or self.libvirtd.poll() is not None, 60) or self.libvirtd.poll() is not None:
-            with open(os.path.join(os.path.dirname(tap.WORK), 'libvirtd.log'), encoding='utf-8', errors='replace') as f:
+            with open(os.path.join(OWN, 'libvirtd.log'), encoding='utf-8', errors='replace') as f:
                 raise Failure('libvirtd does not start: ' + f.read()[-2000:])
 
     def answers(self):
@@ -287,6 +287,7 @@ class AgentProxy:
     def __init__(self, path):
         self.path, self.mode, self.delay, self.on_freeze, self.after_freeze = path, 'pass', 0, None, None
         self.heard = []                 # the names of libvirt's commands
+        self.times = {}                 # when each was heard last
         self.ends = {}
         self.answers_to_freeze = 0
         self.lock = threading.Lock()
@@ -352,6 +353,7 @@ class AgentProxy:
         freeze = name.startswith('guest-fsfreeze-freeze')
         with self.lock:
             self.heard.append(name)
+            self.times[name] = time.monotonic()
             mode = self.mode
             if freeze and self.on_freeze:
                 self.mode = self.on_freeze
@@ -418,6 +420,8 @@ class Target:
 class Guest:
     """A domain.  agent: real, proxy (real, behind AgentProxy; self.proxy) or none.  firmware: bios or uefi.  The folder holds its disks and nothing else."""
 
+    used = False        # its system disk has been written to
+
     def __init__(self, host, name, disks, agent='real', firmware='bios', memory=384, tpm=False, define=True, folder=None, devices=''):
         self.host, self.name, self.disks, self.agent, self.firmware, self.memory, self.tpm = host, name, disks, agent, firmware, memory, tpm
         self.devices = devices
@@ -466,7 +470,7 @@ class Guest:
             self.devices)
 
     def define(self):
-        path = os.path.join(tap.WORK, self.name + '.xml')
+        path = os.path.join(OWN, self.name + '.xml')
         with open(path, 'w', encoding='utf-8') as f:
             f.write(self.xml())
         self.host.virsh('define', path)
@@ -474,10 +478,14 @@ class Guest:
     # Starting and stopping.
 
     def start(self):
-        """With the memory of a guest that was booted before; the agent answers when this returns."""
+        """With the memory of a guest that was booted before, and so with its system disk as it was then; the agent answers when this returns."""
         if self.firmware != 'bios' or self.memory != 384 or not self.disks or not self.disks[0].system:
             return self.boot()
-        ram = os.path.join(tap.WORK, self.name + '.ram')
+        if self.used:       # what the guest remembers of its disk must be what is there
+            os.unlink(self.disks[0].path)
+            self.disks[0].make(self.folder, os.path.join(warm(self.host), 'base.img'))
+        self.used = True
+        ram = os.path.join(OWN, self.name + '.ram')
         real, self.agent = self.agent, 'real' if self.agent == 'none' else self.agent
         write_saved(os.path.join(warm(self.host), 'ram'), ram, self.xml(self.disks[:1]))
         self.agent = real
@@ -498,14 +506,15 @@ class Guest:
         return self
 
     def boot(self, wait=True):
-        """From cold."""
+        """From cold, with its system disk as it is."""
+        self.used = True
         self.host.virsh('start', self.name)
         if wait and self.agent != 'none':
             self.wait_for_agent(120)
         return self
 
     def attach(self, xml, action='attach-device'):
-        path = os.path.join(tap.WORK, self.name + '.device')
+        path = os.path.join(OWN, self.name + '.device')
         with open(path, 'w', encoding='utf-8') as f:
             f.write(xml)
         self.host.virsh(action, self.name, path, '--live')
@@ -528,8 +537,13 @@ class Guest:
         """As a power cut."""
         self.host.virsh('destroy', self.name, check=False)
 
+    def reboot(self):
+        """By itself; it is on its way when this returns."""
+        self.spawn('reboot', 'exec systemctl --force reboot')
+        wait_until(lambda: self.agent_command('guest-ping', timeout=1, check=False).status != 0)
+
     def shutdown(self, seconds=60):
-        self.exec('systemctl --no-block --force poweroff')
+        self.spawn('poweroff', 'exec systemctl --force poweroff')
         if not wait_until(lambda: self.state() == 'shut off', seconds, 0.2):
             raise Failure(self.name + ' does not shut down')
 
@@ -641,8 +655,9 @@ class Guest:
                 except Failure as e:
                     faults.append(str(e))
         wanted = {d.target: d.source for d in self.disks}
-        if self.disk_sources() != wanted:
-            faults.append('the disks are %s, not %s' % (self.disk_sources(), wanted))
+        sources = self.disk_sources()
+        if {t: sources.get(t) for t in wanted} != wanted:
+            faults.append('the disks are %s, not %s' % (sources, wanted))
         if checkpoints is not None and set(self.checkpoints()) != set(checkpoints):
             faults.append('checkpoints: %s' % self.checkpoints())
         if set(os.listdir(self.folder)) != self.files:
@@ -697,7 +712,7 @@ def make_warm(host, folder):
     began = time.monotonic()
     guest = Guest(host, 'warm', [Disk('vda', 'raw', system=True, path=os.path.join(folder, 'base.img'))], define=False, folder=folder)
     copy(os.path.join(GUEST_FILES, 'base.img'), os.path.join(folder, 'base.img'))
-    path = os.path.join(tap.WORK, 'warm.xml')
+    path = os.path.join(OWN, 'warm.xml')
     with open(path, 'w', encoding='utf-8') as f:
         f.write(guest.xml(filler='x' * 8000))
     host.virsh('create', path)
