@@ -162,7 +162,7 @@ capture_and_store(struct capture *c, struct point_store **ps, struct domain_resu
 		rc = -1;
 	}
 	if (c->ops->end(c, &why) == -1) {
-		snprintf(result->unsettled, sizeof(result->unsettled), "%s", why.text);
+		snprintf(result->unsettled, sizeof(result->unsettled), "%.*s", (int)sizeof(result->unsettled) - 1, why.text);
 		journal_save(c->guest->journal, &(struct err)ERR_INIT);
 	}
 	return (rc);

@@ -12,7 +12,7 @@ struct domain_result {
 	int64_t			 freeze_ms;	/* -1: not frozen */
 	int64_t			 own_ms;	/* of these, what we took */
 	char			 why[512];	/* it is not quiesced, though the guest ran; empty otherwise */
-	char			 unsettled[512];	/* what could not be undone yet; empty: all was */
+	char			 unsettled[1024];	/* what could not be undone yet; empty: all was */
 };
 
 /**

@@ -123,7 +123,7 @@ struct model {
 
 	/* What a run said. */
 	int		 rc;
-	char		 error[1024], unsettled[512], why[512], capture[16], consistency[24], reports[2048];
+	char		 error[1024], unsettled[1024], why[512], capture[16], consistency[24], reports[2048];
 	int64_t		 freeze_ms;
 	int		 leaked_fds;
 };
