@@ -464,7 +464,12 @@ virDomainGetFSInfo(virDomainPtr dom, virDomainFSInfoPtr **info, unsigned int fla
 	fs->name = strdup("vda1");
 	fs->fstype = strdup("ext4");
 	(*info)[0] = fs;
-	return (leave("fsinfo", "", false, 1));
+	if (leave("fsinfo", "", false, 1) == 1)
+		return (1);
+	virDomainFSInfoFree(fs);
+	free(*info);
+	*info = NULL;
+	return (-1);
 }
 
 void

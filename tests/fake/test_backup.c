@@ -179,7 +179,7 @@ two_runs(void **state)
 	pid_t first;
 
 	(void)state;
-	on("read", 1, HANGS, 4000);
+	on("read", 1, HANGS, 16000);
 	first = run_in_background(KEYS);
 	while (fake->nsteps < 10)
 		usleep(1000);
