@@ -305,7 +305,7 @@ step_inactive(virDomainPtr dom, const struct journal_overlay *o, struct err *err
 static int
 commit_detached(virDomainPtr dom, const struct journal_overlay *o, struct err *err)
 {
-	bool named;
+	bool named = false;
 
 	if (is_named(dom, 0, o->overlay, &named, err) == -1)
 		return (-1);
