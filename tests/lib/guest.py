@@ -62,6 +62,7 @@ def first_process(command):
     """What the new world begins with: its mounts, the test, and a parent for orphans."""
     def sh(*words):
         subprocess.run(words, check=True)
+    sh('mount', '--make-rshared', '/')      # within this world: what a test mounts, its QEMUs see
     sh('mount', '-t', 'tmpfs', '-o', 'mode=755', 'none', '/run')
     for folder in ('/run/lock', SOCKETS, GUEST_FILES):
         os.makedirs(folder)
@@ -287,7 +288,7 @@ class AgentProxy:
     def __init__(self, path):
         self.path, self.mode, self.delay, self.on_freeze, self.after_freeze = path, 'pass', 0, None, None
         self.heard = []                 # the names of libvirt's commands
-        self.times = {}                 # when each was heard last
+        self.frozen_at = self.thawed_at = None      # when it was last asked to freeze, and first to thaw after that
         self.ends = {}
         self.answers_to_freeze = 0
         self.lock = threading.Lock()
@@ -353,7 +354,10 @@ class AgentProxy:
         freeze = name.startswith('guest-fsfreeze-freeze')
         with self.lock:
             self.heard.append(name)
-            self.times[name] = time.monotonic()
+            if freeze:
+                self.frozen_at, self.thawed_at = time.monotonic(), None
+            elif name == 'guest-fsfreeze-thaw' and self.thawed_at is None:
+                self.thawed_at = time.monotonic()
             mode = self.mode
             if freeze and self.on_freeze:
                 self.mode = self.on_freeze

@@ -65,7 +65,7 @@ check_both(none, 'no agent', 'no channel for a guest agent', agent=False)
 none.destroy()
 
 vm = guest.Guest(host, 'proxied', disks(), agent='proxy').start()
-vm.exec('systemctl --no-block stop qemu-guest-agent')
+vm.spawn('stop', 'sleep 1; exec systemctl stop qemu-guest-agent')
 guest.wait_until(lambda: vm.agent_command('guest-ping', timeout=1, check=False).status != 0)
 check_both(vm, 'agent stopped', 'no guest agent is connected', agent=False)
 vm.kill()
