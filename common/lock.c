@@ -386,6 +386,40 @@ lock_alone(struct store *st, const char *program, struct err *err)
 	return (NULL);
 }
 
+/* Two that try at the same moment both give way: so none waits exactly as long as another. */
+static void
+wait_a_while(void)
+{
+	struct timespec ts = { 0, 500 * 1000 * 1000 };
+	uint8_t random[2] = { 0, 0 };
+	struct err ignored = ERR_INIT;
+
+	if (io_random(random, sizeof(random), &ignored) == 0)
+		ts.tv_nsec += (long)(random[0] << 8 | random[1]) * 7000;
+	nanosleep(&ts, NULL);
+}
+
+struct lock *
+lock_alone_wait(struct store *st, const char *program, unsigned int wait_s, const volatile sig_atomic_t *stop, struct err *err)
+{
+	struct timespec now, end;
+	struct lock *lk;
+
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_sec += (time_t)wait_s;
+	while ((lk = lock_alone(st, program, err)) == NULL && err->code == EBUSY) {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		if (now.tv_sec >= end.tv_sec)
+			break;
+		if (stop != NULL && *stop) {
+			err_wrap(err, "stopped while waiting");
+			return (NULL);
+		}
+		wait_a_while();
+	}
+	return (lk);
+}
+
 const char *
 lock_token(const struct lock *lk)
 {

@@ -108,6 +108,8 @@ manifest_encode(const struct manifest *m, struct buf *out, struct err *err)
 		json_object_set_new(o, "freeze_ms", json_integer(m->freeze_ms));
 	if (o != NULL && m->nmembers > 0)
 		json_object_set_new(o, "members", members(m));
+	if (o != NULL && m->nreplaces > 0)
+		json_object_set_new(o, "replaces", strings(m->replaces, m->nreplaces));
 	return (doc_write(o, out, err));
 }
 
@@ -263,7 +265,8 @@ manifest_decode(struct manifest *m, const char *text, size_t len, struct err *er
 	    doc_text(o, "program", &m->program, err) == -1 || decode_domain(o, m, err) == -1 ||
 	    decode_strings(o, "notes", &m->notes, &m->nnotes, err) == -1 || decode_disks(o, m, err) == -1 || decode_members(o, m, err) == -1 ||
 	    decode_archive(o, &m->archive, err) == -1 || doc_size(o, "stored", &m->stored, err) == -1 ||
-	    decode_strings(o, "references", &m->references, &m->nreferences, err) == -1) {
+	    decode_strings(o, "references", &m->references, &m->nreferences, err) == -1 ||
+	    (json_object_get(o, "replaces") != NULL && decode_strings(o, "replaces", &m->replaces, &m->nreplaces, err) == -1)) {
 		err_wrap(err, "the manifest is damaged");
 		goto fail;
 	}
@@ -282,6 +285,7 @@ manifest_free(struct manifest *m)
 	free(m->disks);
 	free(m->members);
 	free(m->references);
+	free(m->replaces);
 	json_decref(m->json);
 	*m = (struct manifest)MANIFEST_INIT;
 }

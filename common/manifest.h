@@ -14,6 +14,7 @@
 
 #define MANIFEST_NAME	"manifest.json"
 #define PRUNED_NAME	"pruned.json"
+#define PROTECTED_NAME	"protected"
 #define MANIFEST_MAX	((size_t)16 << 20)	/* bytes */
 #define UUID_LEN	37u			/* with the zero byte */
 
@@ -56,6 +57,8 @@ struct manifest {
 	uint64_t		 stored;
 	const char		**references;
 	size_t			 nreferences;
+	const char		**replaces;		/* ids of the archives that this one replaces, may be none */
+	size_t			 nreplaces;
 	void			*json;		/* owns the strings of a manifest that was read */
 };
 

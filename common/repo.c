@@ -238,6 +238,17 @@ is_pruned(struct repo *r, const struct point *p)
 	return (make_path(path, p->folder, p->name, PRUNED_NAME, &ignored) == 0 && store_stat(r->st, path, &sb, &ignored) == 0);
 }
 
+/* The folder is renamed after its manifest: whoever finds no manifest, of neither name, looks for the folder last. */
+static bool
+is_gone(struct repo *r, const struct point *p)
+{
+	struct err why = ERR_INIT;
+	struct store_stat sb;
+	char path[PATH_LEN];
+
+	return (make_path(path, p->folder, p->name, NULL, &why) == 0 && store_stat(r->st, path, &sb, &why) == -1 && why.code == ENOENT);
+}
+
 /* Points whose names begin with the prefix; the whole name wins over longer ones. */
 static int
 choose(struct repo *r, const struct points *ps, const struct point_spec *sp, struct point *out, struct err *err)
@@ -315,13 +326,9 @@ read_manifest(struct repo *r, const struct point *p, const char *name, struct ma
 int
 repo_manifest(struct repo *r, const struct point *p, struct manifest *m, struct err *err)
 {
-	char path[PATH_LEN];
-	struct store_stat sb;
-
 	if (read_manifest(r, p, MANIFEST_NAME, m, err) == 0)
 		return (0);
-	if (err->code == ENOENT && make_path(path, p->folder, p->name, PRUNED_NAME, err) == 0 &&
-	    store_stat(r->st, path, &sb, &(struct err)ERR_INIT) == 0)
+	if (err->code == ENOENT && (is_pruned(r, p) || is_gone(r, p)))
 		err_set(err, ESTALE, "%s@%s was pruned", p->folder, p->name);
 	return (-1);
 }
@@ -404,16 +411,23 @@ sweep_machine(void *arg, const char *name, struct err *err)
 }
 
 int
+repo_sweep_alone(struct repo *r, struct lock *lk, unsigned int *swept, struct err *err)
+{
+	struct sweep s = { .r = r, .swept = swept, .token = lock_token(lk) };
+
+	*swept = 0;
+	return (store_list(r->st, ".", sweep_machine, &s, err));
+}
+
+int
 repo_sweep(struct repo *r, const char *program, unsigned int *swept, struct err *err)
 {
 	struct lock *lk = lock_alone(r->st, program, err);
-	struct sweep s = { .r = r, .swept = swept };
 	int rc;
 
 	*swept = 0;
 	if (lk == NULL)
 		return (err->code == EBUSY ? 0 : -1);
-	s.token = lock_token(lk);
-	rc = store_list(r->st, ".", sweep_machine, &s, err);
+	rc = repo_sweep_alone(r, lk, swept, err);
 	return (lock_end(lk, rc == 0 ? err : &(struct err)ERR_INIT) == -1 ? -1 : rc);
 }

@@ -57,7 +57,8 @@ void points_free(struct points *p);
 
 /**
  * repo_manifest(r, p, m, err):
- * Read a point's manifest, which the caller frees.  Fails: -1; err->code is ENOENT when there is none, ESTALE when the point was pruned.
+ * Read a point's manifest, which the caller frees.  Fails: -1; err->code is ENOENT when there is none, ESTALE when the point was pruned,
+ * be it since ${p} was found.
  */
 int repo_manifest(struct repo *r, const struct point *p, struct manifest *m, struct err *err);
 
@@ -73,6 +74,27 @@ struct store_file *repo_file(struct repo *r, const struct point *p, const char *
  * unfinished points were removed.  Fails: -1.
  */
 int repo_sweep(struct repo *r, const char *program, unsigned int *swept, struct err *err);
+
+/** repo_sweep_alone(r, lk, swept, err): The same, as the holder ${lk} of the repository alone. */
+int repo_sweep_alone(struct repo *r, struct lock *lk, unsigned int *swept, struct err *err);
+
+/* What repo_upkeep.c does to published points: as the holder of the repository alone, but for the first two. */
+
+/** repo_is_protected(r, p, yes, err): *${yes} is whether the point ${p} must not be pruned.  Fails: -1. */
+int repo_is_protected(struct repo *r, const struct point *p, bool *yes, struct err *err);
+
+/** repo_protect(r, p, yes, err): Protect the point ${p}, or no longer; durable.  As the holder of a run's lock.  Fails: -1. */
+int repo_protect(struct repo *r, const struct point *p, bool yes, struct err *err);
+
+/** repo_unlist(r, p, err): The point ${p} is no longer one, but its archive can still be found by its id; durable.  Fails: -1. */
+int repo_unlist(struct repo *r, const struct point *p, struct err *err);
+
+/**
+ * repo_remove(r, lk, p, err):
+ * Remove the folder of ${p}, which was unlisted, and that of its machine when it was the last.  It is renamed first, to a name that
+ * the next sweep knows, so that nobody ever sees half of it.  Fails: -1; the sweep removes what is left.
+ */
+int repo_remove(struct repo *r, struct lock *lk, const struct point *p, struct err *err);
 
 struct point_writer;
 

@@ -1,0 +1,109 @@
+/* What is done to published points: they are protected, unlisted and removed (FORMAT.md, "Pruning"). */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "codec.h"
+#include "index.h"
+#include "repo.h"
+
+#define PATH_LEN	(3 * NAMING_MAX)
+
+static void
+point_path(const struct point *p, const char *file, char out[PATH_LEN])
+{
+	snprintf(out, PATH_LEN, "%.255s/%.255s%s%.200s", p->folder, p->name, file != NULL ? "/" : "", file != NULL ? file : "");
+}
+
+int
+repo_is_protected(struct repo *r, const struct point *p, bool *yes, struct err *err)
+{
+	struct store_stat sb;
+	char path[PATH_LEN];
+
+	point_path(p, PROTECTED_NAME, path);
+	*yes = store_stat(r->st, path, &sb, err) == 0;
+	return (*yes || err->code == ENOENT ? 0 : -1);
+}
+
+int
+repo_protect(struct repo *r, const struct point *p, bool yes, struct err *err)
+{
+	char path[PATH_LEN], folder[PATH_LEN];
+	const struct buf nothing = BUF_INIT;
+
+	point_path(p, PROTECTED_NAME, path);
+	point_path(p, NULL, folder);
+	if (yes ? store_write_small(r->st, path, &nothing, err) == -1 && err->code != EEXIST
+	    : store_unlink(r->st, path, err) == -1 && err->code != ENOENT)
+		return (-1);
+	/* Also when nothing was to be done: whoever did it may not have come to make it durable. */
+	return (store_sync_dir(r->st, folder, err));
+}
+
+int
+repo_unlist(struct repo *r, const struct point *p, struct err *err)
+{
+	char listed[PATH_LEN], unlisted[PATH_LEN], folder[PATH_LEN];
+
+	point_path(p, MANIFEST_NAME, listed);
+	point_path(p, PRUNED_NAME, unlisted);
+	point_path(p, NULL, folder);
+	if (store_rename(r->st, listed, unlisted, err) == -1) {
+		/* Somebody copied a pruned point over itself: the one that is listed counts. */
+		if (err->code != EEXIST || store_unlink(r->st, unlisted, err) == -1 || store_rename(r->st, listed, unlisted, err) == -1)
+			return (-1);
+	}
+	return (store_sync_dir(r->st, folder, err));
+}
+
+struct emptying {
+	struct repo		*r;
+	const struct point	*p;
+};
+
+static int
+drop_data(void *arg, const char *name, struct err *err)
+{
+	struct emptying *e = arg;
+	char path[PATH_LEN];
+
+	if (strcmp(name, INDEX_MEMBER) != 0 && strncmp(name, "disks.tar", 9) != 0)
+		return (0);
+	point_path(e->p, name, path);
+	return (store_unlink(e->r->st, path, err));
+}
+
+/*
+ * A rename needs room where the folder's list of names is full to its last block.  Then the data goes first; the manifest, without which the
+ * folder would be a point that is damaged, goes with the folder.
+ */
+static int
+rename_away(struct repo *r, const struct point *p, const char *from, const char *to, struct err *err)
+{
+	struct emptying e = { r, p };
+
+	if (store_rename(r->st, from, to, err) == 0)
+		return (0);
+	if (err->code != ENOSPC && err->code != EDQUOT)
+		return (-1);
+	if (store_list(r->st, from, drop_data, &e, err) == -1)
+		return (-1);
+	return (store_rename(r->st, from, to, err));
+}
+
+int
+repo_remove(struct repo *r, struct lock *lk, const struct point *p, struct err *err)
+{
+	char from[PATH_LEN], to[PATH_LEN];
+
+	point_path(p, NULL, from);
+	snprintf(to, sizeof(to), "%.255s/%.32s.%s.partial", p->folder, p->name, lock_token(lk));
+	if (lock_check(lk, err) == -1 || rename_away(r, p, from, to, err) == -1)
+		return (-1);
+	/* Once its files go, the name must not come back. */
+	if (store_sync_dir(r->st, p->folder, err) == -1 || store_remove_tree(r->st, to, err) == -1)
+		return (-1);
+	store_rmdir(r->st, p->folder, &(struct err)ERR_INIT);
+	return (0);
+}
