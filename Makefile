@@ -1,5 +1,5 @@
 # Openvirt Backup.  `make` builds the programs into build/bin, `make help` lists the other goals.
-# A new .c file in common/, backupd/, restore/ or tests/ is found by its place; nothing here needs to name it.
+# A new .c file in common/, backupd/, backupd/ctl/, restore/ or tests/ is found by its place; nothing here needs to name it.
 
 VERSION  := 0.1.0
 PREFIX   ?= /usr/local
@@ -24,6 +24,7 @@ ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now -pthread $(LDFLAGS) $(SANITIZE)
 
 COMMON   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard common/*.c))
 BACKUPD  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/*.c))
+CTL      := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/ctl/*.c))
 RESTORE  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard restore/*.c))
 UNIT     := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 # Tests of backupd/ with a stand-in for libvirt, and with deadlines that count shorter seconds.
@@ -37,7 +38,7 @@ REPLAY   := $(patsubst %.c,$(BUILD)/%.replay,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZERS  := $(patsubst %.c,$(BUILD)/%.fuzzer,$(wildcard tests/fuzz/fuzz_*.c))
 VM_TESTS := $(sort $(wildcard tests/vm/*.t))
 SCENARIOS := $(sort $(wildcard tests/scenario/*.t tests/tools/*.t tests/oracle_selftest/*.t))
-PROGRAMS := $(BUILD)/bin/virt-backupd $(BUILD)/bin/virt-restore
+PROGRAMS := $(BUILD)/bin/virt-backupd $(BUILD)/bin/virt-backupctl $(BUILD)/bin/virt-restore
 MANUALS  := $(notdir $(wildcard packaging/man/*.[1-8]))
 
 .PHONY: all help deps deps-build deps-test demo check check-vm test-programs check-asan check-tsan check-valgrind lint fuzz bench bench-vm install uninstall dist clean
@@ -111,11 +112,12 @@ bench-vm: deps
 #: make install         into $(DESTDIR)$(PREFIX);  make uninstall takes it away again
 install: all
 	install -D -m 755 $(BUILD)/bin/virt-backupd $(DESTDIR)$(PREFIX)/sbin/virt-backupd
+	install -D -m 755 $(BUILD)/bin/virt-backupctl $(DESTDIR)$(PREFIX)/bin/virt-backupctl
 	install -D -m 755 $(BUILD)/bin/virt-restore $(DESTDIR)$(PREFIX)/bin/virt-restore
 	install -D -m 644 conf/backupd.conf.example $(DESTDIR)$(PREFIX)/share/doc/openvirt-backup/backupd.conf.example
 	for m in $(MANUALS); do install -D -m 644 packaging/man/$$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$m || exit 1; done
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/sbin/virt-backupd $(DESTDIR)$(PREFIX)/bin/virt-restore
+	rm -f $(DESTDIR)$(PREFIX)/sbin/virt-backupd $(DESTDIR)$(PREFIX)/bin/virt-backupctl $(DESTDIR)$(PREFIX)/bin/virt-restore
 	rm -rf $(DESTDIR)$(PREFIX)/share/doc/openvirt-backup
 	for m in $(MANUALS); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$m || exit 1; done
 
@@ -128,6 +130,7 @@ clean:
 	rm -rf $(BUILD)
 
 $(BUILD)/bin/virt-backupd: $(BACKUPD) $(BUILD)/libcommon.a
+$(BUILD)/bin/virt-backupctl: $(CTL) $(BUILD)/libcommon.a
 $(BUILD)/bin/virt-restore: $(RESTORE) $(BUILD)/libcommon.a
 $(BUILD)/bin/virt-backupd: PROGRAM_LIBS = $(BACKUPD_LIBS)
 $(BUILD)/bin/virt-restore: PROGRAM_LIBS = $(RESTORE_LIBS)
@@ -170,4 +173,4 @@ $(BUILD)/tests/fuzz/%.fuzzer: tests/fuzz/%.c $(wildcard common/*.c common/*.h)
 	@mkdir -p $(@D)
 	$(CLANG) -std=gnu11 -D_GNU_SOURCE -DOVB_VERSION='"$(VERSION)"' -Icommon -g -O1 -fsanitize=fuzzer,address,undefined $(PKG_CFLAGS) -pthread -o $@ $< $(wildcard common/*.c) $(PKG_LIBS)
 
--include $(COMMON:.o=.d) $(BACKUPD:.o=.d) $(RESTORE:.o=.d) $(UNIT:=.d) $(FAKED:=.d) $(FAKE_OBJ:.o=.d)
+-include $(COMMON:.o=.d) $(BACKUPD:.o=.d) $(CTL:.o=.d) $(RESTORE:.o=.d) $(UNIT:=.d) $(FAKED:=.d) $(FAKE_OBJ:.o=.d)

@@ -138,6 +138,19 @@ utf8_len(const unsigned char *p)
 	return (n);
 }
 
+const char *
+point_spec_format(const char *vm, time_t t, unsigned int suffix, char out[2 * NAMING_MAX])
+{
+	char time_text[RFC3339_LEN];
+
+	time_rfc3339(t, time_text);
+	if (suffix > 1)
+		snprintf(out, 2 * NAMING_MAX, "%.255s@%s-%u", vm, time_text, suffix);
+	else
+		snprintf(out, 2 * NAMING_MAX, "%.255s@%s", vm, time_text);
+	return (out);
+}
+
 bool
 utf8_valid(const char *s)
 {

@@ -37,6 +37,9 @@ struct point_spec {
 /** point_spec_parse(text, out, err): Fails: -1 with a text that says what a point looks like. */
 int point_spec_parse(const char *text, struct point_spec *out, struct err *err);
 
+/** point_spec_format(vm, t, suffix, out): The reverse: "VM@TIME", whole.  Returns ${out}. */
+const char *point_spec_format(const char *vm, time_t t, unsigned int suffix, char out[2 * NAMING_MAX]);
+
 /** utf8_valid(s): Whether ${s} is UTF-8 without control characters: what may stand in a manifest, a tar header and a terminal. */
 bool utf8_valid(const char *s);
 

@@ -5,8 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "conf.h"
 #include "human.h"
+#include "repo_named.h"
 
 int
 print_error(struct err *err)
@@ -15,33 +15,10 @@ print_error(struct err *err)
 	return (EXIT_FAILED);
 }
 
-static struct repo *
-open_configured(const struct options *o, struct err *err)
-{
-	const struct conf_repository *r;
-	struct repo *repo = NULL;
-	struct conf *c;
-
-	if ((c = conf_load(o->config, err)) == NULL) {
-		err_wrap(err, o->repository == NULL ? "no --repository was given, so the first one of the configuration is looked for"
-		    : "\"%s\" is looked for in the configuration (a folder is written with a slash: ./%s)", o->repository, o->repository);
-		return (NULL);
-	}
-	r = o->repository != NULL ? conf_find_repository(c, o->repository) : &c->repositories[0];
-	if (r == NULL)
-		err_set(err, 0, "%s has no repository \"%s\" (a folder is written with a slash: ./%s)", o->config, o->repository, o->repository);
-	else
-		repo = repo_open(r->at.kind == CONF_URL_LOCAL ? r->at.path : r->url, false, err);
-	conf_free(c);
-	return (repo);
-}
-
 struct repo *
 open_repository(const struct options *o, struct err *err)
 {
-	if (o->repository != NULL && strchr(o->repository, '/') != NULL)
-		return (repo_open(o->repository, false, err));
-	return (open_configured(o, err));
+	return (repo_open_named(o->config, o->repository, err));
 }
 
 int

@@ -28,14 +28,7 @@ sum_size(const struct manifest *m)
 const char *
 report_spec(const struct point *p, const struct manifest *m, char out[2 * NAMING_MAX])
 {
-	char time_text[RFC3339_LEN];
-
-	time_rfc3339(p->time, time_text);
-	if (p->suffix > 1)
-		snprintf(out, 2 * NAMING_MAX, "%.255s@%s-%u", m->vm, time_text, p->suffix);
-	else
-		snprintf(out, 2 * NAMING_MAX, "%.255s@%s", m->vm, time_text);
-	return (out);
+	return (point_spec_format(m->vm, p->time, p->suffix, out));
 }
 
 /* The manifest itself, with what follows from it. */
