@@ -10,6 +10,7 @@
 #include "human.h"
 #include "images.h"
 #include "progress.h"
+#include "prune_after.h"
 #include "repo.h"
 #include "settle.h"
 
@@ -130,7 +131,7 @@ reconcile(struct err *err)
 }
 
 static int
-back_up_images(const struct backup_run *run, const struct image_files *files, const struct run_options *opt)
+back_up_images(const struct backup_run *run, const struct image_files *files, const struct run_options *opt, struct succeeded *done)
 {
 	struct point_result result;
 	struct err err = ERR_INIT;
@@ -140,14 +141,18 @@ back_up_images(const struct backup_run *run, const struct image_files *files, co
 		if (backup_image(run, &files->v[i], &result, &err) == -1) {
 			report_failed(opt, files->v[i].vm, &err);
 			rc = 1;
-		} else
-			report_done(opt, &files->v[i], &result);
+			continue;
+		}
+		report_done(opt, &files->v[i], &result);
+		if (succeeded_add(done, files->v[i].vm, &err) == -1)
+			rc = 1;
 	}
 	return (rc);
 }
 
 static int
-back_up_domains(const struct backup_run *run, struct hypervisor *hv, const struct domain_names *domains, const struct run_options *opt)
+back_up_domains(const struct backup_run *run, struct hypervisor *hv, const struct domain_names *domains, const struct run_options *opt,
+    struct succeeded *done)
 {
 	struct domain_result result;
 	struct err err = ERR_INIT;
@@ -157,8 +162,11 @@ back_up_domains(const struct backup_run *run, struct hypervisor *hv, const struc
 		if (backup_domain(run, hv, domains->v[i].uuid, &result, say, domains->v[i].name, &err) == -1) {
 			report_failed(opt, domains->v[i].name, &err);
 			rc = 1;
-		} else
+		} else {
 			report_domain(opt, domains->v[i].name, &result);
+			if (succeeded_add(done, domains->v[i].uuid, &err) == -1)
+				rc = 1;
+		}
 		if (result.unsettled[0] != '\0') {
 			err_set(&err, 0, "left to be settled by the next run, or by virt-backupd --reconcile: %s", result.unsettled);
 			report_failed(opt, domains->v[i].name, &err);
@@ -191,6 +199,7 @@ int
 run_job(const struct conf_job *job, const struct run_options *opt, struct err *err)
 {
 	struct machines m = { .files = IMAGE_FILES_INIT, .domains = DOMAIN_NAMES_INIT };
+	struct succeeded done = SUCCEEDED_INIT;
 	struct progress progress;
 	struct backup_run run = { .job = job, .progress = &progress, .interrupted = opt->interrupted, .full = opt->full,
 		.reread = opt->reread };
@@ -203,12 +212,17 @@ run_job(const struct conf_job *job, const struct run_options *opt, struct err *e
 	if ((run.lock = lock_run(run.repo->st, PROGRAM, LOCK_WAIT_S, opt->interrupted, err)) == NULL)
 		goto out;
 	progress_init(&progress, opt->json, stderr, stdout);
-	rc = m.hv != NULL ? back_up_domains(&run, m.hv, &m.domains, opt) : back_up_images(&run, &m.files, opt);
+	rc = m.hv != NULL ? back_up_domains(&run, m.hv, &m.domains, opt, &done) : back_up_images(&run, &m.files, opt, &done);
 	if (*opt->interrupted && rc == 0) {
 		fprintf(stderr, "virt-backupd: stopped; what was reported done is done\n");
 		rc = 1;
 	}
+	lock_release(run.lock);
+	run.lock = NULL;
+	if (prune_after(run.repo, job, &done, opt) != 0)
+		rc = 1;
 out:
+	succeeded_free(&done);
 	lock_release(run.lock);
 	repo_close(run.repo);
 	images_free(&m.files);
