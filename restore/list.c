@@ -14,6 +14,7 @@ list_points(const struct options *o, struct repo *repo, const struct points *ps)
 	json_t *all = json_array();
 	struct manifest m;
 	struct err err = ERR_INIT;
+	bool is_protected;
 	size_t shown = 0;
 	int rc = EXIT_DONE;
 
@@ -24,10 +25,11 @@ list_points(const struct options *o, struct repo *repo, const struct points *ps)
 				rc = print_error(&err);
 			continue;
 		}
+		is_protected = report_protected(repo, &ps->v[i]);
 		if (o->json)
-			json_array_append_new(all, report_point_json(&ps->v[i], &m));
+			json_array_append_new(all, report_point_json(&ps->v[i], &m, is_protected));
 		else
-			report_point_line(&ps->v[i], &m, shown++ == 0);
+			report_point_line(&ps->v[i], &m, is_protected, shown++ == 0);
 		manifest_free(&m);
 	}
 	if (o->json && json_dumpf(all, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) == 0)

@@ -33,7 +33,7 @@ report_spec(const struct point *p, const struct manifest *m, char out[2 * NAMING
 
 /* The manifest itself, with what follows from it. */
 json_t *
-report_point_json(const struct point *p, const struct manifest *m)
+report_point_json(const struct point *p, const struct manifest *m, bool is_protected)
 {
 	char spec[2 * NAMING_MAX];
 	json_t *o = json_copy(m->json);
@@ -41,6 +41,7 @@ report_point_json(const struct point *p, const struct manifest *m)
 	json_object_set_new(o, "point", json_string(report_spec(p, m, spec)));
 	json_object_set_new(o, "size", json_integer((json_int_t)sum_size(m)));
 	json_object_set_new(o, "provisioned", json_integer((json_int_t)sum_provisioned(m)));
+	json_object_set_new(o, "protected", json_boolean(is_protected));
 	if (json_object_get(o, "members") == NULL)
 		json_object_set_new(o, "members", json_array());
 	return (o);
@@ -55,24 +56,25 @@ safe(const char *text, char out[2 * NAMING_MAX])
 }
 
 void
-report_point_line(const struct point *p, const struct manifest *m, bool first)
+report_point_line(const struct point *p, const struct manifest *m, bool is_protected, bool first)
 {
 	char spec[2 * NAMING_MAX], size[HUMAN_LEN], provisioned[HUMAN_LEN], stored[HUMAN_LEN], kind[2 * NAMING_MAX], how[2 * NAMING_MAX];
 
 	if (first)
 		printf("%-40s %-11s %-16s %5s %9s %11s %9s\n", "POINT", "KIND", "CONSISTENCY", "DISKS", "SIZE", "PROVISIONED", "STORED");
 	report_spec(p, m, spec);
-	printf("%-40s %-11s %-16s %5zu %9s %11s %9s\n", human_safe(spec), safe(m->kind, kind), safe(m->consistency, how), m->ndisks,
-	    human_size(sum_size(m), size), human_size(sum_provisioned(m), provisioned), human_size(m->stored, stored));
+	printf("%-40s %-11s %-16s %5zu %9s %11s %9s%s\n", human_safe(spec), safe(m->kind, kind), safe(m->consistency, how), m->ndisks,
+	    human_size(sum_size(m), size), human_size(sum_provisioned(m), provisioned), human_size(m->stored, stored),
+	    is_protected ? "  protected" : "");
 }
 
 void
-report_point(const struct point *p, const struct manifest *m, bool json)
+report_point(const struct point *p, const struct manifest *m, bool is_protected, bool json)
 {
 	char a[2 * NAMING_MAX], b[2 * NAMING_MAX], c[2 * NAMING_MAX], size[HUMAN_LEN], provisioned[HUMAN_LEN], stored[HUMAN_LEN];
 
 	if (json) {
-		json_t *o = report_point_json(p, m);
+		json_t *o = report_point_json(p, m, is_protected);
 
 		if (json_dumpf(o, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) == 0)
 			putchar('\n');
@@ -90,8 +92,19 @@ report_point(const struct point *p, const struct manifest *m, bool json)
 		    human_size(m->disks[i].provisioned, provisioned), safe(m->disks[i].format, b), safe(m->disks[i].source, c));
 	for (size_t i = 0; i < m->nmembers; i++)
 		printf("file         %s: %s\n", safe(m->members[i].name, a), human_size(m->members[i].size, size));
+	if (is_protected)
+		printf("protected    from pruning\n");
 	for (size_t i = 0; i < m->nnotes; i++)
 		printf("note         %s\n", safe(m->notes[i], a));
+}
+
+bool
+report_protected(struct repo *r, const struct point *p)
+{
+	struct err ignored = ERR_INIT;
+	bool yes = false;
+
+	return (repo_is_protected(r, p, &yes, &ignored) == 0 && yes);
 }
 
 /* The small members of a bare archive; text is printed at once. */

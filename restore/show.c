@@ -17,7 +17,7 @@ command_show(const struct options *o)
 	} else if (open_manifest(o, o->args[0], &op, &err) == -1)
 		rc = print_error(&err);
 	else
-		report_point(&op.point, &op.manifest, o->json);
+		report_point(&op.point, &op.manifest, report_protected(op.repo, &op.point), o->json);
 	opened_close(&op);
 	return (rc);
 }
