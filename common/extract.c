@@ -82,6 +82,20 @@ damage(struct extract *x, const char *disk, uint64_t offset, uint64_t length, co
 	return (rc);
 }
 
+/* The same of what a task wants. */
+static int
+damage_task(struct extract *x, const struct task *t, const char *disk, uint64_t offset, uint64_t length, const char *why, struct err *err)
+{
+	int rc;
+
+	if (x->set != NULL || x->ops->bad_block == NULL)
+		return (damage(x, disk, offset, length, why, err));
+	pthread_mutex_lock(&x->damage_lock);
+	rc = x->ops->bad_block(x->arg, t->source, offset, length, why, err);
+	pthread_mutex_unlock(&x->damage_lock);
+	return (rc);
+}
+
 /* All that is wanted of a frame is lost. */
 static int
 damage_all(struct extract *x, const struct task *t, const char *disk, const char *why, struct err *err)
@@ -90,7 +104,7 @@ damage_all(struct extract *x, const struct task *t, const char *disk, const char
 
 	snprintf(text, sizeof(text), "%s: frame at %llu: %s", t->ar->name, (unsigned long long)t->frame.offset, why);
 	for (size_t i = 0; i < t->nranges; i++)
-		if (damage(x, disk, t->ranges[i].offset, t->ranges[i].length, text, err) == -1)
+		if (damage_task(x, t, disk, t->ranges[i].offset, t->ranges[i].length, text, err) == -1)
 			return (-1);
 	return (0);
 }
@@ -127,7 +141,7 @@ give_range(struct extract *x, const struct frame_reader *fr, const struct job *j
 			/* An index that was made up of pieces promises more than there is: only what lies between them is lost. */
 			upto = b->offset < end ? b->offset : end;
 			if ((run_p != NULL && give(x, run, run_p, at - run, err) == -1) ||
-			    damage(x, j->disk, at, upto - at, "no block of the archive holds this part", err) == -1)
+			    damage_task(x, t, j->disk, at, upto - at, "no block of the archive holds this part", err) == -1)
 				return (-1);
 			run_p = NULL;
 			if ((at = upto) == end)
@@ -143,7 +157,7 @@ give_range(struct extract *x, const struct frame_reader *fr, const struct job *j
 			if (run_p != NULL && give(x, run, run_p, at - run, err) == -1)
 				return (-1);
 			run_p = NULL;
-			if (damage(x, j->disk, at, upto - at, "the block does not have the digest that was taken when it was stored", err) == -1)
+			if (damage_task(x, t, j->disk, at, upto - at, "the block does not have the digest that was taken when it was stored", err) == -1)
 				return (-1);
 		}
 		at = upto;
@@ -154,7 +168,7 @@ give_range(struct extract *x, const struct frame_reader *fr, const struct job *j
 	if (run_p != NULL && give(x, run, run_p, at - run, err) == -1)
 		return (-1);
 	if (at < end)
-		return (damage(x, j->disk, at, end - at, "no block of the archive holds this part", err));
+		return (damage_task(x, t, j->disk, at, end - at, "no block of the archive holds this part", err));
 	return (0);
 }
 
@@ -465,6 +479,7 @@ extract_check(struct archive_reader *ar, const struct extract_ops *ops, void *ar
 	struct extract x = { .set = NULL };
 	struct task t = { .ar = NULL };
 	struct index_frame f;
+	uint64_t n = 0;
 	int rc = -1;
 
 	if (extract_begin(&x, ops, arg, err) == -1)
@@ -472,7 +487,7 @@ extract_check(struct archive_reader *ar, const struct extract_ops *ops, void *ar
 	for (uint64_t i = 0; i < index_frame_count(ar->ix); i++) {
 		if (index_frames(ar->ix, i, 1, &f, err) == -1)
 			goto out;
-		if (f.source == NO_SOURCE)
+		if (f.source == NO_SOURCE || (ops->want != NULL && !ops->want(arg, n++)))
 			continue;
 		if (want_all(&t, ar, &f, err) == -1 || submit(&x, &t, source_disk(ar->ix, f.source), err) == -1)
 			goto out;

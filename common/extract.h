@@ -7,6 +7,7 @@
 #ifndef OVB_EXTRACT_H
 #define OVB_EXTRACT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,15 @@ struct extract_ops {
 	 */
 	int	(*damage)(void *arg, const char *disk, uint64_t offset, uint64_t length, const char *why, struct err *err);
 
+	/**
+	 * bad_block(arg, source, offset, length, why, err):
+	 * Of extract_check(), in the place of damage(), unless NULL: the same of the archive's source number ${source}.
+	 */
+	int	(*bad_block)(void *arg, uint32_t source, uint64_t offset, uint64_t length, const char *why, struct err *err);
+
+	/** want(arg, n): Of extract_check(): whether to check the data frame number ${n}, from 0.  NULL: all. */
+	bool	(*want)(void *arg, uint64_t n);
+
 	/** progress(arg, done, err): ${done} bytes of the disk are through.  Called by the caller's thread.  Fails: -1 ends it all. */
 	int	(*progress)(void *arg, uint64_t done, struct err *err);
 };
@@ -38,7 +48,7 @@ int extract_disk(struct archive_set *set, uint32_t disk, const struct extract_op
 /** extract_size(ix, disk, bytes, err): *${bytes} is how many bytes extract_disk() will go through.  Fails: -1. */
 int extract_size(const struct index_reader *ix, uint32_t disk, uint64_t *bytes, struct err *err);
 
-/** extract_check(ar, ops, arg, err): Check every block that the archive ${ar} holds; ops->data is not used.  Fails: -1. */
+/** extract_check(ar, ops, arg, err): Check every block that the archive ${ar} holds, in the frames that are wanted; ops->data is not used.  Fails: -1. */
 int extract_check(struct archive_reader *ar, const struct extract_ops *ops, void *arg, struct err *err);
 
 /** extract_check_size(ar, bytes, err): *${bytes} is how many bytes extract_check() will go through.  Fails: -1. */

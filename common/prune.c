@@ -142,7 +142,9 @@ prune_run(struct repo *r, struct lock *lk, const struct prune_job *job, const vo
 	*out = (struct prune)PRUNE_INIT;
 	if (repo_sweep_alone(r, lk, &swept, err) == -1)
 		return (-1);
-	return (prune_decide(r, job, out, err) == -1 ? -1 : apply(r, lk, stop, out, err));
+	if (prune_decide(r, job, out, err) == -1 || apply(r, lk, stop, out, err) == -1)
+		return (-1);
+	return (repo_remove_empty(r, err));
 }
 
 size_t

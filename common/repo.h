@@ -91,10 +91,12 @@ int repo_unlist(struct repo *r, const struct point *p, struct err *err);
 
 /**
  * repo_remove(r, lk, p, err):
- * Remove the folder of ${p}, which was unlisted, and that of its machine when it was the last.  It is renamed first, to a name that
- * the next sweep knows, so that nobody ever sees half of it.  Fails: -1; the sweep removes what is left.
+ * Remove the folder of ${p}, which was unlisted.  It is renamed first, to a name that the next sweep knows, so that nobody ever sees half of it.  Fails: -1; the sweep removes what is left.
  */
 int repo_remove(struct repo *r, struct lock *lk, const struct point *p, struct err *err);
+
+/** repo_remove_empty(r, err): Remove machines' folders that have nothing in them: somebody died before he came to.  Fails: -1. */
+int repo_remove_empty(struct repo *r, struct err *err);
 
 struct point_writer;
 

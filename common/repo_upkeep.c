@@ -102,8 +102,29 @@ repo_remove(struct repo *r, struct lock *lk, const struct point *p, struct err *
 	if (lock_check(lk, err) == -1 || rename_away(r, p, from, to, err) == -1)
 		return (-1);
 	/* Once its files go, the name must not come back. */
-	if (store_sync_dir(r->st, p->folder, err) == -1 || store_remove_tree(r->st, to, err) == -1)
-		return (-1);
-	store_rmdir(r->st, p->folder, &(struct err)ERR_INIT);
-	return (0);
+	return (store_sync_dir(r->st, p->folder, err) == -1 ? -1 : store_remove_tree(r->st, to, err));
+}
+
+static int
+add_name(void *arg, const char *name, struct err *err)
+{
+	if (name[0] == '.' || strcmp(name, "lost+found") == 0)
+		return (0);
+	return (buf_add(arg, name, strlen(name) + 1, err));
+}
+
+int
+repo_remove_empty(struct repo *r, struct err *err)
+{
+	struct err ignored = ERR_INIT;
+	struct buf names = BUF_INIT;
+	struct store_stat sb;
+	int rc = store_list(r->st, ".", add_name, &names, err);
+
+	/* One that is not empty refuses. */
+	for (size_t at = 0; rc == 0 && at < names.len; at += strlen(names.ptr + at) + 1)
+		if (store_stat(r->st, names.ptr + at, &sb, &ignored) == 0 && sb.is_dir)
+			store_rmdir(r->st, names.ptr + at, &ignored);
+	buf_free(&names);
+	return (rc);
 }

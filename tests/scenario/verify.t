@@ -1,0 +1,221 @@
+#!/usr/bin/python3 -B
+"""virt-backupctl verify: what is damaged is found, and exactly the points that need it are named."""
+import json
+import os
+import shutil
+import sys
+import threading
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import chains
+import ovb
+import tap
+
+CTL = os.path.join(tap.BIN, 'virt-backupctl')
+TOP = 'sound'
+SOUND = os.path.join(TOP, 'repo')
+
+
+def verify(repo, *args):
+    """Exit status, specs of the broken points, texts of the damages, and the last event."""
+    r = tap.run([CTL, '-r', './' + repo, '--json', 'verify', *args])
+    events = [json.loads(line) for line in r.stdout.splitlines()]
+    return (r.status, [e['point'] for e in events if e['event'] == 'broken'],
+            ['%s: %s' % (e['point'], e['error']) for e in events if e['event'] == 'damaged'], events[-1] if events else r.stderr)
+
+
+def damaged_copy(name):
+    shutil.rmtree(name, ignore_errors=True)
+    shutil.copytree(SOUND, name)
+    return name
+
+
+def folder(repo, n, vm='a'):
+    return os.path.join(repo, vm, '2026-01-01T%02d0000Z' % n)
+
+
+def spec(n, vm='a'):
+    return '%s@2026-01-01T%02d:00:00Z' % (vm, n)
+
+
+def flip(path, text):
+    """One bit of what was stored of this content."""
+    with open(path, 'r+b') as f:
+        data = f.read()
+        at = data.index(text.encode() + b' all work', 0) + 3
+        f.seek(at)
+        f.write(bytes([data[at] ^ 1]))
+
+
+def truly_broken(repo):
+    """The points that virt-restore cannot restore."""
+    found = []
+    for f in ovb.points(repo):
+        if os.path.exists(os.path.join(f, 'pruned.json')):
+            continue
+        point = '%s@%s' % (os.path.basename(os.path.dirname(f)), os.path.basename(f))
+        r = tap.run([ovb.RESTORE, '-r', './' + repo, '--force', 'disk', point, 'vda', 'try.img'])
+        if r.status != 0:
+            found.append(spec(int(os.path.basename(f)[11:13]), os.path.basename(os.path.dirname(f))))
+    return found
+
+
+def check(repo, wanted, name, damages=None):
+    status, broken, texts, last = verify(repo)
+    tap.is_(broken, wanted, name)
+    tap.is_(truly_broken(repo), wanted, '... virt-restore agrees')
+    tap.ok(status == 1 and last['event'] == 'failed' and last['broken'] == len(wanted) and last['damages'] == len(texts), '... exit 1, and counted')
+    if damages is not None:
+        tap.ok(len(texts) == len(damages) and all(d in t for d, t in zip(damages, texts)), '... each damage once')
+    for text in texts:
+        tap.diag(text)
+
+
+def test_sound():
+    status, broken, texts, last = verify(SOUND)
+    tap.is_((status, broken, texts), (0, [], []), 'all is as it was stored')
+    tap.is_((last['event'], last['points'], last['archives']), ('verified', 7, 8), 'each archive once, also one that was pruned')
+    r = tap.run([CTL, '-r', './' + SOUND, 'verify'])
+    tap.is_((r.status, r.stdout, r.stderr), (0, '7 points, 8 archives: all is as it was stored\n', ''), 'in words')
+    tap.is_(verify(SOUND, 'a@latest')[3], {'event': 'verified', 'points': 1, 'archives': 2, 'sample': 100.0, 'damages': 0, 'broken': 0},
+            'one point: its archive, and those that it needs')
+    tap.is_(verify(SOUND, '--job', 'sample')[3]['points'], 7, 'the points of a job')
+    r = tap.run([CTL, '-r', './' + SOUND, 'verify', '--job', 'nosuch'])
+    tap.ok(r.status == 1 and 'no restore points of the job nosuch' in r.stderr, 'a job without points')
+
+
+def test_blocks():
+    repo = damaged_copy('block')
+    flip(os.path.join(folder(repo, 0), 'disks.tar'), 'base')
+    check(repo, [spec(0), spec(1), spec(2)], 'a block of the full one: all that need it, but not the next chain', [
+        'SHA-256', 'disk vda, 65536 bytes at offset'])
+    repo = damaged_copy('own')
+    flip(os.path.join(folder(repo, 1), 'disks.tar'), 'a own 1')
+    check(repo, [spec(1), spec(2)], 'a block of a delta')
+    repo = damaged_copy('shared')
+    flip(os.path.join(folder(repo, 1), 'disks.tar'), 'a shared 1')
+    check(repo, [spec(1)], 'a block that the next point has anew: no other one')
+    r = tap.run([CTL, '-r', './' + repo, 'verify'])
+    tap.like(r.stderr, r'damaged: a@2026-01-01T01:00:00Z: disk vda, 4096 bytes at offset 512: ', 'in words: what')
+    tap.like(r.stderr, r'broken: a@2026-01-01T01:00:00Z: disk vda: needs damaged bytes of the archive in a/2026-01-01T010000Z, at offset 512\n', 'whom it breaks')
+    tap.like(r.stderr, r'2 damages found; 1 of 7 points cannot be restored as a whole\n', 'and how many')
+    tap.is_(verify(repo, 'a@2026-01-01T02')[1], [], 'asked for the next point alone: not broken')
+    repo = damaged_copy('pruned')
+    flip(os.path.join(folder(repo, 0, 'b'), 'disks.tar'), 'base')
+    check(repo, [spec(1, 'b'), spec(2, 'b')], 'a block of a pruned archive')
+
+
+def test_whole():
+    repo = damaged_copy('missing')
+    os.unlink(os.path.join(folder(repo, 3), 'disks.tar'))
+    check(repo, [spec(3), spec(4)], 'an archive is missing')
+    repo = damaged_copy('folder')
+    shutil.rmtree(folder(repo, 0, 'b'))
+    check(repo, [spec(1, 'b'), spec(2, 'b')], 'so is a folder', [])
+    repo = damaged_copy('cut')
+    path = os.path.join(folder(repo, 3), 'disks.tar')
+    os.truncate(path, os.path.getsize(path) // 3)
+    check(repo, [spec(3), spec(4)], 'an archive is cut off')
+    for file in 'index.bin', 'manifest.json':
+        repo = damaged_copy('small')
+        os.truncate(os.path.join(folder(repo, 1), file), 100)
+        check(repo, [], '%s is damaged: told, but no point is broken' % file)
+        repo = damaged_copy('small')
+        os.unlink(os.path.join(folder(repo, 0), 'index.bin'))
+        check(repo, [], '%s is lost: the same' % 'index.bin')
+    repo = damaged_copy('sums')
+    os.unlink(os.path.join(folder(repo, 0, 'b'), 'SHA256SUMS'))
+    check(repo, [], 'SHA256SUMS is lost: the same', ['SHA256SUMS'])
+
+
+def test_members():
+    chains.sample.make_repository('members')
+    chains.sample.members_vm('members', 0)
+    flip('members/repo/members-none/2026-01-01T000000Z/disks.tar', 'nvram')
+    status, broken, texts, _ = verify('members/repo')
+    tap.is_((status, broken), (1, ['members-none@2026-01-01T00:00:00Z']), 'a small member: its own point only')
+    tap.ok(any('nvram.fd' in t for t in texts), 'which is told')
+
+
+def test_replaced():
+    chains.sample.make_repository('replaced')
+    chains.sample.replaced_vm('replaced')
+    tap.is_(verify('replaced/repo')[:3], (0, [], []), 'replaced archives')
+    path = 'replaced/repo/replaced/2026-01-01T030000Z/disks.tar.zst'
+    os.truncate(path, 100)
+    tap.is_(verify('replaced/repo')[:2], (1, ['replaced@2026-01-01T03:00:00Z', 'replaced@2026-01-01T04:00:00Z']), 'the one that stands for them is lost')
+
+
+def test_sample():
+    repo = damaged_copy('sampled')
+    tap.is_(verify(repo, '--sample', '5')[0], 0, 'a sample of sound archives')
+    r = tap.run([CTL, '-r', './' + repo, 'verify', '--sample', '5%'])
+    tap.like(r.stdout, 'a sample of 5 % is as it was stored', 'it does not say more than it knows')
+    flip(os.path.join(folder(repo, 0), 'disks.tar'), 'base')
+    tap.is_(verify(repo, '--sample', '0.001')[:2], (1, [spec(0), spec(1), spec(2)]), 'of each archive at least one frame is checked')
+    # Many frames: what is not looked at is not found, but in the end it is.
+    chains.sample.make_repository('frames')
+    disk = chains.sample.Disk('vda', 40 * chains.W)
+    for n in range(40):
+        disk.write(n * chains.W, chains.sample.content('frame %d' % n, chains.W))
+    a = chains.sample.make_archive('frames/0', 1, chains.sample.TIME0, [disk])
+    chains.sample.publish('frames', 'frames', a, [disk], 'full')
+    at = a.frames[20]
+    path = 'frames/repo/frames/2026-01-01T000000Z/disks.tar.bz2'
+    with open(path, 'r+b') as f:
+        f.seek(at[0] + at[3] // 2)
+        byte = f.read(1)
+        f.seek(-1, os.SEEK_CUR)
+        f.write(bytes([byte[0] ^ 0x55]))
+    found = [verify('frames/repo', '--sample', '30')[0] for _ in range(40)]
+    tap.ok({0, 1} == set(found), 'a damaged frame is found by some samples (%d of 40)' % sum(found))
+
+
+def test_readers():
+    """No lock: what is pruned meanwhile is no damage."""
+    repo = damaged_copy('pruning')
+    with open('prune.conf', 'w') as f:
+        f.write('repositories = ( { name = "local"; url = "%s"; } );\n' % os.path.abspath(repo))
+        f.write('jobs = ( { name = "sample"; images = [ "/x" ]; repository = "local"; keep = { last = 1; }; } );\n')
+    wrong, stop = [], threading.Event()
+
+    def loop():
+        while not stop.is_set():
+            r = tap.subprocess.run([CTL, '-r', './' + repo, 'verify'], capture_output=True, stdin=tap.subprocess.DEVNULL)
+            if r.returncode != 0 and b'no restore points' not in r.stderr and b'No such file' not in r.stderr:
+                wrong.append(r.stderr.decode())
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    for _ in range(8):
+        tap.run([CTL, '-c', 'prune.conf', 'prune', 'sample'])
+        for machine in 'a', 'b':    # what was pruned comes back at once, whole
+            for point in os.listdir(os.path.join(SOUND, machine)):
+                target = os.path.join(repo, machine, point)
+                if not os.path.exists(target):
+                    shutil.copytree(os.path.join(SOUND, machine, point), target + '.copy')
+                    os.rename(target + '.copy', target)
+                elif not os.path.exists(os.path.join(target, 'manifest.json')) and machine == 'a':
+                    os.rename(os.path.join(target, 'pruned.json'), os.path.join(target, 'manifest.json'))
+    stop.set()
+    thread.join()
+    tap.ok(not wrong, 'verify while prune runs finds no damage')
+    for text in wrong[:3]:
+        tap.diag(text)
+
+
+def main():
+    chains.repository(TOP)
+    chains.machine(TOP, 'a', 'FddFd')
+    chains.machine(TOP, 'b', 'Fdd', pruned='0')
+    test_sound()
+    test_blocks()
+    test_whole()
+    test_members()
+    test_replaced()
+    test_sample()
+    test_readers()
+    tap.done_testing()
+
+
+main()
