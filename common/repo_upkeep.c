@@ -57,21 +57,32 @@ repo_unlist(struct repo *r, const struct point *p, struct err *err)
 	return (store_sync_dir(r->st, folder, err));
 }
 
-struct emptying {
-	struct repo		*r;
-	const struct point	*p;
-};
-
 static int
-drop_data(void *arg, const char *name, struct err *err)
+add_name(void *arg, const char *name, struct err *err)
 {
-	struct emptying *e = arg;
-	char path[PATH_LEN];
-
-	if (strcmp(name, INDEX_MEMBER) != 0 && strncmp(name, "disks.tar", 9) != 0)
+	if (name[0] == '.' || strcmp(name, "lost+found") == 0)
 		return (0);
-	point_path(e->p, name, path);
-	return (store_unlink(e->r->st, path, err));
+	return (buf_add(arg, name, strlen(name) + 1, err));
+}
+
+/* Archive and index, which are large. */
+static int
+drop_data(struct repo *r, const struct point *p, const char *folder, struct err *err)
+{
+	struct buf names = BUF_INIT;
+	char path[PATH_LEN];
+	const char *name;
+	int rc = store_list(r->st, folder, add_name, &names, err);
+
+	for (size_t at = 0; rc == 0 && at < names.len; at += strlen(name) + 1) {
+		name = names.ptr + at;
+		if (strcmp(name, INDEX_MEMBER) == 0 || strncmp(name, "disks.tar", 9) == 0) {
+			point_path(p, name, path);
+			rc = store_unlink(r->st, path, err);
+		}
+	}
+	buf_free(&names);
+	return (rc);
 }
 
 /*
@@ -81,13 +92,11 @@ drop_data(void *arg, const char *name, struct err *err)
 static int
 rename_away(struct repo *r, const struct point *p, const char *from, const char *to, struct err *err)
 {
-	struct emptying e = { r, p };
-
 	if (store_rename(r->st, from, to, err) == 0)
 		return (0);
 	if (err->code != ENOSPC && err->code != EDQUOT)
 		return (-1);
-	if (store_list(r->st, from, drop_data, &e, err) == -1)
+	if (drop_data(r, p, from, err) == -1)
 		return (-1);
 	return (store_rename(r->st, from, to, err));
 }
@@ -103,14 +112,6 @@ repo_remove(struct repo *r, struct lock *lk, const struct point *p, struct err *
 		return (-1);
 	/* Once its files go, the name must not come back. */
 	return (store_sync_dir(r->st, p->folder, err) == -1 ? -1 : store_remove_tree(r->st, to, err));
-}
-
-static int
-add_name(void *arg, const char *name, struct err *err)
-{
-	if (name[0] == '.' || strcmp(name, "lost+found") == 0)
-		return (0);
-	return (buf_add(arg, name, strlen(name) + 1, err));
 }
 
 int

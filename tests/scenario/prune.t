@@ -356,22 +356,21 @@ def test_crashes():
     tap.is_((short(repo, 'a'), short(repo, 'b'), os.path.exists(repo + '/gone')), ('--uuL', '-uL', False), 'undisturbed: %d steps' % len(log))
     report(renamed_first(log), 'no folder loses a file before its name, and that is durable; no point before all are unlisted')
     wrong = []
-    for how in 'DIE_AT', 'DIE_AFTER':
-        for n in range(1, len(log) + 1):
-            copy(template, repo)
-            r = ctl(conf, 'prune', 'sample', env=dict(env, STEP_LOG=None, **{how: n}))
-            where = '%s %d (%s): ' % (how, n, ' '.join(log[n - 1][1:]).replace(tap.WORK, ''))
-            if r.status != -signal.SIGKILL:
-                wrong.append(where + 'not killed: %s' % r.status)
-            wrong += [where + p for p, s in state(repo).items() if s.startswith('broken')]
-            wrong += [where + text for text in all_restore(repo, top)]
-            listed = tap.run([ovb.RESTORE, '-r', './' + repo, 'list'])
-            if listed.status != 0 or 'a@2026-01-01T04:00:00Z' not in listed.stdout or 'b@2026-01-01T02:00:00Z' not in listed.stdout:
-                wrong.append(where + 'list: ' + listed.stderr)
-            age_locks(repo, empty=True)
-            r = ctl(conf, 'prune', 'sample')
-            if r.status != 0 or state(repo) != wanted or untidy(repo) or os.path.exists(repo + '/gone'):
-                wrong.append(where + 'the next one leaves %s %s %s' % (state(repo), untidy(repo), r.stderr))
+    for n in range(1, len(log) + 1):
+        copy(template, repo)
+        r = ctl(conf, 'prune', 'sample', env=dict(env, STEP_LOG=None, DIE_AFTER=n))
+        where = 'step %d (%s): ' % (n, ' '.join(log[n - 1][1:]).replace(tap.WORK, ''))
+        if r.status != -signal.SIGKILL:
+            wrong.append(where + 'not killed: %s' % r.status)
+        wrong += [where + p for p, s in state(repo).items() if s.startswith('broken')]
+        wrong += [where + text for text in all_restore(repo, top)]
+        listed = tap.run([ovb.RESTORE, '-r', './' + repo, 'list'])
+        if listed.status != 0 or 'a@2026-01-01T04:00:00Z' not in listed.stdout or 'b@2026-01-01T02:00:00Z' not in listed.stdout:
+            wrong.append(where + 'list: ' + listed.stderr)
+        age_locks(repo, empty=True)
+        r = ctl(conf, 'prune', 'sample')
+        if r.status != 0 or state(repo) != wanted or untidy(repo) or os.path.exists(repo + '/gone'):
+            wrong.append(where + 'the next one leaves %s %s %s' % (state(repo), untidy(repo), r.stderr))
     report(wrong[:20], 'killed at each step: every point that is listed restores, and the next one leaves exactly what it should')
     wrong = []
     for n in range(1, len(log) + 1):
@@ -528,9 +527,9 @@ def test_full_folder():
     ctl(conf, 'prune', 'sample', env=env)
     n = next(i for i, s in enumerate(steps(), 1) if s[1] == 'rename' and s[2].endswith('.partial') and '.partial -> ' not in s[2])
     wanted, wrong = state(repo), []
-    for die in [None] + list(range(n, n + 6)):
+    for die in [None] + list(range(n + 1, n + 7)):
         copy(template, repo)
-        r = ctl(conf, 'prune', 'sample', env=dict(env, STEP_LOG=None, FAIL_AT=n, FAIL_ERRNO=errno.ENOSPC, **({'DIE_AFTER': die} if die else {})))
+        r = ctl(conf, 'prune', 'sample', env=dict(env, STEP_LOG=None, FAIL_AT=n, FAIL_ERRNO=errno.ENOSPC, **({'DIE_AT': die} if die else {})))
         if die is None and r.status != 0:
             wrong.append('no room for a name: ' + r.stderr)
         wrong += all_restore(repo, top)
