@@ -261,7 +261,7 @@ out:
 void
 catalog_free(struct catalog *c)
 {
-	for (size_t i = 0; i < c->n; i++)
+	for (size_t i = 0; c->v != NULL && i < c->n; i++)
 		entry_free(&c->v[i]);
 	free(c->v);
 	free(c->holders);

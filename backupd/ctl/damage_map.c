@@ -72,7 +72,7 @@ damage_map_blocks(struct damage_map *d, size_t entry, const struct index_source 
 		a->archive = true;
 		return (0);
 	}
-	if (a->n == a->cap) {
+	if (a->v == NULL || a->n == a->cap) {
 		cap = a->cap == 0 ? 16 : a->cap * 2;
 		if ((more = realloc(a->v, cap * sizeof(*more))) == NULL)
 			return (err_nomem(err));
