@@ -101,7 +101,7 @@ def check_guard(vm, name, run, comes_back):
     tap.ok(guest.wait_until(lambda: re.search('ALERT|could not be thawed', capture.guard_log()), 40), name + 'it alarms')
     tap.is_(vm.state(), 'running', name + 'the guest is not paused')
     comes_back()
-    tap.ok(guest.wait_until(lambda: vm.agent_command('guest-ping', timeout=1, check=False).status == 0, 40), name + 'the agent is back')
+    tap.ok(guest.wait_until(lambda: vm.agent_command('guest-ping', timeout=2, check=False).status == 0, 80), name + 'the agent is back')
     tap.ok(guest.wait_until(lambda: not vm.frozen(), 20), name + 'and the guest is thawed')
     tap.ok(guest.wait_until(lambda: not capture.processes(), 20), name + 'the guard ends')
     tap.like(capture.guard_log(), 'is thawed', name + 'and says so')
@@ -126,7 +126,7 @@ for name, quiesce, method, rule in (
     check_guard(vm, name, run, vm.proxy.set)
 
 # One that freezes and really dies, and comes back.
-vm.agent_dies(comes_back=15)
+vm.agent_dies(comes_back=40)
 vm.proxy.set(delay=0.5)
 run = back_up(vm, 'try')
 vm.proxy.set()
