@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "deadline.h"
+#include "human.h"
 
 #define KEEPALIVE_S	5
 #define KEEPALIVE_COUNT	3
@@ -108,7 +109,12 @@ hypervisor_failed(struct err *err, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	return (err_set(err, 0, "%s: %s", text, why));
+	err_set(err, 0, "%s: %s", text, why);
+	/* Some of it may be what a guest's agent said. */
+	human_safe(err->text);
+	for (char *p = err->text; (p = strchr(p, '\n')) != NULL;)
+		*p = ' ';
+	return (-1);
 }
 
 static int

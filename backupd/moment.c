@@ -123,6 +123,18 @@ release(struct moment *m, struct guest *g, virDomainPtr dom, struct err *err)
 	return (0);
 }
 
+/* libvirt would let us wait for its end, half a minute long: not with a guest that is frozen. */
+static int
+is_free(virDomainPtr dom, struct err *err)
+{
+	virDomainJobInfo info;
+
+	if (virDomainGetJobInfo(dom, &info) == 0 && info.type != VIR_DOMAIN_JOB_NONE)
+		return (err_set(err, 0, "somebody else's job (a backup, a migration, a save) runs on the guest: run this job again after it, or end it with "
+		    "virsh domjobabort"));
+	return (0);
+}
+
 int
 moment_take(struct moment *m, struct guest *g, virDomainPtr dom, int (*take)(void *arg, virDomainPtr dom, struct err *err), void *arg,
     bool *taken, struct err *err)
@@ -131,6 +143,8 @@ moment_take(struct moment *m, struct guest *g, virDomainPtr dom, int (*take)(voi
 	int rc;
 
 	*taken = false;
+	if (is_free(dom, err) == -1)
+		return (-1);
 	if (m->guard != NULL && freeze(m, g, dom, err) == -1)
 		return (-1);
 	m->time = time(NULL);

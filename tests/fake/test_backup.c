@@ -167,7 +167,7 @@ somebodys_job_before(void **state)
 	model_event(BACKUP_JOB_OF_SOMEBODY, 0);
 	assert_int_equal(run(KEYS), 1);
 	guards_end();
-	assert_said(fake->error, "another backup job is already running");
+	assert_said(fake->error, "somebody else's job");
 	assert_true(fake->backup_job);
 	fake->backup_job = false;
 	assert_clean();
