@@ -470,7 +470,7 @@ def test_open_reader():
     child.send_signal(signal.SIGSTOP)
     early = child.poll() is None and os.path.exists('open.img.partial')
     images.make('mixed', 'big.img', size=1000000)
-    ovb.once(conf, 'sample')
+    ovb.once(conf, 'sample', '--full')
     tap.ok(early and not os.path.exists(point), 'a point goes while it is being restored')
     child.send_signal(signal.SIGCONT)
     err = child.communicate(timeout=60)[1]
