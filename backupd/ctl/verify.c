@@ -56,6 +56,34 @@ source_text(const struct verify *v, const struct index_source *s, char out[2 * N
 	}
 }
 
+/* Readers take no lock: a folder may go while it is checked ... */
+static bool
+folder_is_gone(const struct verify *v, size_t entry)
+{
+	struct manifest m = MANIFEST_INIT;
+	struct err why = ERR_INIT;
+
+	/* In the one that is there a manifest, be it damaged, has one name or the other. */
+	if (repo_manifest(v->r, &v->catalog.v[entry].point, &m, &why) == -1 &&
+	    (why.code != ESTALE || repo_manifest_any(v->r, &v->catalog.v[entry].point, &m, &why) == -1))
+		return (why.code == ENOENT && repo_manifest(v->r, &v->catalog.v[entry].point, &m, &why) == -1 && why.code == ESTALE);
+	manifest_free(&m);
+	return (false);
+}
+
+/* ... and a point may cease to be one. */
+static bool
+point_is_gone(const struct verify *v, size_t entry)
+{
+	struct manifest m = MANIFEST_INIT;
+	struct err why = ERR_INIT;
+
+	if (repo_manifest(v->r, &v->catalog.v[entry].point, &m, &why) == -1)
+		return (why.code == ESTALE);
+	manifest_free(&m);
+	return (false);
+}
+
 /* Something of the folder that is being checked. */
 static void
 damaged(struct verify *v, const struct index_source *s, uint64_t offset, uint64_t length, const char *text)
@@ -64,6 +92,8 @@ damaged(struct verify *v, const struct index_source *s, uint64_t offset, uint64_
 	char point[2 * NAMING_MAX], disk[2 * NAMING_MAX], line[2048];
 	json_t *o;
 
+	if (folder_is_gone(v, v->entry))
+		return;
 	progress_end(&v->progress);
 	if (v->damages++ >= SHOWN_MAX)
 		return;
@@ -186,28 +216,6 @@ check_blocks(struct verify *v, struct err *err)
 	return (extract_check(v->ar, v->o->sample < 100 ? &some : &all, v, err));
 }
 
-/* Readers take no lock: a folder may go while it is checked. */
-static bool
-is_gone(const struct verify *v, size_t entry)
-{
-	struct manifest m = MANIFEST_INIT;
-	struct err why = ERR_INIT;
-
-	if (repo_manifest(v->r, &v->catalog.v[entry].point, &m, &why) == 0) {
-		manifest_free(&m);
-		return (false);
-	}
-	if (why.code != ESTALE)
-		return (false);
-	if (v->catalog.v[entry].listed)
-		return (true);
-	if (repo_manifest_any(v->r, &v->catalog.v[entry].point, &m, &why) == 0) {
-		manifest_free(&m);
-		return (false);
-	}
-	return (why.code == ENOENT);
-}
-
 /* Tell what is lost and can be made good, a missing index.bin once. */
 static void
 tell_note(struct verify *v, const char *note)
@@ -227,7 +235,7 @@ check_archive(struct verify *v, const struct manifest *m, struct err *err)
 	int rc;
 
 	if ((v->ar = archive_open_point(v->r, &v->catalog.v[v->entry].point, m, &why)) == NULL) {
-		if (is_gone(v, v->entry))
+		if (folder_is_gone(v, v->entry))
 			return (0);
 		tell_note(v, why.text);
 		damage_map_archive(v->map, v->entry);
@@ -254,10 +262,9 @@ check_folder(struct verify *v, size_t entry, struct err *err)
 	int rc = 0;
 
 	v->entry = entry;
+	v->index_lost = (struct err)ERR_INIT;
 	v->archives++;
 	known = repo_manifest_any(v->r, &e->point, &m, &why) == 0;
-	if (!known && is_gone(v, entry))
-		return (0);
 	if (!known)
 		damaged(v, NULL, 0, 0, why.text);
 	else
@@ -310,7 +317,7 @@ tell_broken(struct verify *v, struct err *err)
 
 	for (size_t i = 0; i < v->catalog.n; i++) {
 		why = (struct err)ERR_INIT;
-		if (!v->wanted[i] || (rc = damage_map_breaks(v->map, v->r, i, &why, err)) == 0 || is_gone(v, i))
+		if (!v->wanted[i] || (rc = damage_map_breaks(v->map, v->r, i, &why, err)) == 0 || point_is_gone(v, i))
 			continue;
 		if (rc == -1)
 			return (-1);
