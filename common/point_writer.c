@@ -53,13 +53,26 @@ fail:
 	return (NULL);
 }
 
+/* Who lost the lock lost the folder too: that is the reason to tell. */
+static void
+tell_why(const struct point_writer *pw, struct err *err)
+{
+	struct err lost = ERR_INIT;
+
+	if (lock_check(pw->lk, &lost) == -1)
+		*err = lost;
+}
+
 struct store_file *
 point_create(struct point_writer *pw, const char *name, struct err *err)
 {
 	char path[PATH_LEN + NAMING_MAX];
+	struct store_file *f;
 
 	snprintf(path, sizeof(path), "%s/%s", pw->partial, name);
-	return (store_create(pw->r->st, path, err));
+	if ((f = store_create(pw->r->st, path, err)) == NULL)
+		tell_why(pw, err);
+	return (f);
 }
 
 static int
@@ -117,13 +130,10 @@ publish(struct point_writer *pw, const struct manifest *m, struct buf *sums, str
 int
 point_publish(struct point_writer *pw, const struct manifest *m, struct buf *sums, struct err *err)
 {
-	struct err lost = ERR_INIT;
-
 	if (publish(pw, m, sums, err) == 0)
 		return (0);
-	/* Who lost the lock lost the folder too: that is the reason to tell. */
-	if (!pw->published && lock_check(pw->lk, &lost) == -1)
-		*err = lost;
+	if (!pw->published)
+		tell_why(pw, err);
 	return (-1);
 }
 
