@@ -11,6 +11,7 @@
 
 #include "deadline.h"
 #include "human.h"
+#include "naming.h"
 
 #define KEEPALIVE_S	5
 #define KEEPALIVE_COUNT	3
@@ -99,6 +100,22 @@ start_threads(void)
 		pthread_detach(t);
 }
 
+/* Some of it may be what a guest's agent said: one line, and no bytes that are no text. */
+static void
+make_printable(char *text)
+{
+	bool valid;
+
+	for (char *p = text; *p != '\0'; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			*p = ' ';
+	valid = utf8_valid(text);
+	for (char *p = text; *p != '\0' && !valid; p++)
+		if ((unsigned char)*p >= 0x80)
+			*p = '?';
+	human_safe(text);
+}
+
 int
 hypervisor_failed(struct err *err, const char *fmt, ...)
 {
@@ -110,10 +127,7 @@ hypervisor_failed(struct err *err, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	err_set(err, 0, "%s: %s", text, why);
-	/* Some of it may be what a guest's agent said. */
-	human_safe(err->text);
-	for (char *p = err->text; (p = strchr(p, '\n')) != NULL;)
-		*p = ' ';
+	make_printable(err->text);
 	return (-1);
 }
 

@@ -169,8 +169,15 @@ def left(scratch=SCRATCH, repository=ovb.REPO):
     return found
 
 
+def stray_checkpoints(vm):
+    """Those that no point of the guest names: a published point's checkpoint is kept for the next run."""
+    named = {m.get('checkpoint') for m in map(ovb.manifest, ovb.points()) if m['vm'] == vm.name}
+    stray = sorted(set(vm.checkpoints()) - named)
+    return ['checkpoints: %s' % stray] if stray else []
+
+
 def faults(vm, state='running', agent=True, **keys):
-    return vm.clean(state=state, agent=agent) + left(**keys)
+    return vm.clean(state=state, agent=agent, checkpoints=None) + stray_checkpoints(vm) + left(**keys)
 
 
 def restored(point, target):
