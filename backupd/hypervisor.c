@@ -139,7 +139,7 @@ connect_to(struct hypervisor *hv, struct err *err)
 	hv->conn = virConnectOpen(hv->uri);
 	hypervisor_met();
 	if (hv->conn == NULL)
-		return (hypervisor_failed(err, "cannot connect to libvirt at %s", hv->uri));
+		return (hypervisor_failed(err, "cannot connect to libvirt at %s (does libvirtd run, and may this user call it?)", hv->uri));
 	/* Drivers within the process (test:///) have nothing to keep alive. */
 	virConnectSetKeepAlive(hv->conn, KEEPALIVE_S, KEEPALIVE_COUNT);
 	return (0);
