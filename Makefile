@@ -66,7 +66,7 @@ demo: deps-build
 #: sudo make check      every test that needs no hypervisor (installs what it needs)
 check: deps
 	$(MAKE) test-programs
-	CMOCKA_MESSAGE_OUTPUT=TAP OVB_BUILD=$(abspath $(BUILD)) prove --failures --timer $(PROVEFLAGS) --exec '' $(UNIT) $(FAKED) $(REPLAY) $(SCENARIOS)
+	CMOCKA_MESSAGE_OUTPUT=TAP OVB_BUILD=$(abspath $(BUILD)) prove --failures --comments --timer $(PROVEFLAGS) --exec '' $(UNIT) $(FAKED) $(REPLAY) $(SCENARIOS)
 test-programs: all $(UNIT) $(FAKED) $(TOOLS) $(PRELOADS) $(REPLAY)
 
 #: sudo make check-vm   the tests on real guests under libvirt and QEMU, emulated (installs what they need; VM_TESTS=tests/vm/NAME.t for one)
@@ -74,7 +74,7 @@ check-vm: deps
 	packaging/install-packages vm
 	$(MAKE) all $(TOOLS) $(PRELOADS)
 	tests/vm/build-guest $(abspath $(BUILD))/vm
-	OVB_BUILD=$(abspath $(BUILD)) prove --failures --timer $(PROVEFLAGS) --exec '' $(VM_TESTS)
+	OVB_BUILD=$(abspath $(BUILD)) prove --failures --comments --timer $(PROVEFLAGS) --exec '' $(VM_TESTS)
 
 #: make check-asan      the same under AddressSanitizer and UndefinedBehaviorSanitizer
 #: make check-tsan      the same under ThreadSanitizer

@@ -171,7 +171,7 @@ begin_job(struct capture *c, virDomainPtr dom, struct err *err)
 {
 	struct guest *g = c->guest;
 	struct attempt a = { .c = c, .since = BUF_INIT, .full = BUF_INIT, .checkpoint = BUF_INIT };
-	bool taken = false, any = false;
+	bool any = false;
 	int rc = -1;
 
 	if (plan_since(c, dom, &any, err) == -1 || plan_checkpoint(c, err) == -1 ||
@@ -179,7 +179,7 @@ begin_job(struct capture *c, virDomainPtr dom, struct err *err)
 	    (c->checkpoint[0] != '\0' && checkpoint_xml(c, &a.checkpoint, err) == -1))
 		goto out;
 	if (journal_save(g->journal, err) == 0 && moment_prepare(&c->moment, g, dom, err) == 0)
-		rc = moment_take(&c->moment, g, dom, take, &a, &taken, err);
+		rc = moment_take(&c->moment, g, dom, take, &a, err);
 	if (rc == 0 && (c->watch = scratch_watch_start(c, g->journal->scratch, g->run->job->scratch_max, err)) == NULL)
 		rc = -1;
 out:
@@ -233,7 +233,7 @@ settled(struct capture *c, struct err *err)
 static int
 end(struct capture *c, struct err *err)
 {
-	const struct settle s = { .hv = c->guest->hv, .journal = c->guest->journal };
+	const struct settle s = { .hv = c->guest->hv, .journal = c->guest->journal, .answered = c->moment.taken };
 
 	scratch_watch_stop(c->watch);
 	c->watch = NULL;

@@ -104,7 +104,6 @@ begin(struct capture *c, struct err *err)
 	struct guest *g = c->guest;
 	struct buf xml = BUF_INIT;
 	virDomainPtr dom;
-	bool taken;
 	int rc = -1;
 
 	for (size_t i = 0; i < g->ndisks; i++)
@@ -113,7 +112,7 @@ begin(struct capture *c, struct err *err)
 	if ((dom = guest_domain(g, err)) == NULL)
 		return (-1);
 	if (snapshot_xml(g, &xml, err) == 0 && moment_prepare(&c->moment, g, dom, err) == 0 && journal_save(g->journal, err) == 0)
-		rc = moment_take(&c->moment, g, dom, take, xml.ptr, &taken, err);
+		rc = moment_take(&c->moment, g, dom, take, xml.ptr, err);
 	virDomainFree(dom);
 	buf_free(&xml);
 	return (rc);
@@ -136,7 +135,7 @@ settled(struct capture *c, struct err *err)
 static int
 end(struct capture *c, struct err *err)
 {
-	const struct settle s = { .hv = c->guest->hv, .journal = c->guest->journal };
+	const struct settle s = { .hv = c->guest->hv, .journal = c->guest->journal, .answered = c->moment.taken };
 	struct err why = ERR_INIT;
 	int rc;
 

@@ -1,10 +1,12 @@
 #include "checkpoint.h"
 
+#include <errno.h>
 #include <libvirt/virterror.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "domain_job.h"
 #include "hypervisor.h"
 #include "journal.h"
 #include "xml_doc.h"
@@ -72,6 +74,21 @@ checkpoint_has_disk(const char *xml, size_t len, const char *target)
 	return (has);
 }
 
+/* libvirt 9.0 dies when a backup job cannot be begun and a checkpoint is deleted meanwhile; with a job that runs, it refuses. */
+static int
+is_possible(virDomainPtr dom, struct err *err)
+{
+	enum domain_job job;
+	int r;
+
+	hypervisor_deadline(CALL_SECONDS, "tell whether the guest has a job");
+	r = domain_job_get(dom, &job, err);
+	hypervisor_met();
+	if (r == 0 && job == DOMAIN_JOB_BACKUP)
+		r = err_set(err, EBUSY, "the guest has a backup job: no checkpoint can be deleted before it ends");
+	return (r);
+}
+
 static int
 delete_one(virDomainCheckpointPtr cp, const char *name, struct err *err)
 {
@@ -97,7 +114,7 @@ checkpoint_delete(virDomainPtr dom, const char *name, struct err *err)
 
 	if (cp == NULL)
 		return (virGetLastErrorCode() == VIR_ERR_NO_DOMAIN_CHECKPOINT ? 0 : hypervisor_failed(err, "cannot look for the checkpoint %s", name));
-	rc = delete_one(cp, name, err);
+	rc = is_possible(dom, err) == -1 ? err_wrap(err, "the checkpoint %s could not be deleted", name) : delete_one(cp, name, err);
 	virDomainCheckpointFree(cp);
 	return (rc);
 }
@@ -111,9 +128,11 @@ checkpoint_delete_others(virDomainPtr dom, const char *job, const char *keep, st
 
 	if ((n = virDomainListAllCheckpoints(dom, &all, 0)) == -1)
 		return (hypervisor_failed(err, "cannot list the checkpoints of the domain"));
+	if (n > 0)
+		rc = is_possible(dom, err);
 	for (int i = 0; i < n; i++) {
 		name = virDomainCheckpointGetName(all[i]);
-		if (name != NULL && is_of_job(name, job) && strcmp(name, keep) != 0 && delete_one(all[i], name, err) == -1)
+		if (name != NULL && is_of_job(name, job) && strcmp(name, keep) != 0 && rc == 0 && delete_one(all[i], name, err) == -1)
 			rc = -1;
 		virDomainCheckpointFree(all[i]);
 	}

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "domain_job.h"
+
 #define AGENT_SECONDS	5		/* for a question that changes nothing */
 #define TAKE_SECONDS	120
 
@@ -127,9 +129,10 @@ release(struct moment *m, struct guest *g, virDomainPtr dom, struct err *err)
 static int
 is_free(virDomainPtr dom, struct err *err)
 {
-	virDomainJobInfo info;
+	struct err ignored = ERR_INIT;
+	enum domain_job job;
 
-	if (virDomainGetJobInfo(dom, &info) == 0 && info.type != VIR_DOMAIN_JOB_NONE)
+	if (domain_job_get(dom, &job, &ignored) == 0 && job != DOMAIN_JOB_NONE)
 		return (err_set(err, 0, "somebody else's job (a backup, a migration, a save) runs on the guest: run this job again after it, or end it with "
 		    "virsh domjobabort"));
 	return (0);
@@ -137,12 +140,11 @@ is_free(virDomainPtr dom, struct err *err)
 
 int
 moment_take(struct moment *m, struct guest *g, virDomainPtr dom, int (*take)(void *arg, virDomainPtr dom, struct err *err), void *arg,
-    bool *taken, struct err *err)
+    struct err *err)
 {
 	struct err ignored = ERR_INIT;
 	int rc;
 
-	*taken = false;
 	if (is_free(dom, err) == -1)
 		return (-1);
 	if (m->guard != NULL && freeze(m, g, dom, err) == -1)
@@ -151,7 +153,7 @@ moment_take(struct moment *m, struct guest *g, virDomainPtr dom, int (*take)(voi
 	hypervisor_deadline(TAKE_SECONDS, "take the moment of a guest's disks");
 	rc = take(arg, dom, err);
 	hypervisor_met();
-	*taken = rc == 0;
+	m->taken = rc == 0;
 	if (m->guard != NULL && m->why[0] == '\0' && release(m, g, dom, rc == 0 ? err : &ignored) == -1)
 		rc = -1;
 	return (rc);

@@ -13,6 +13,7 @@ struct moment {
 	struct freeze_guard	*guard;		/* NULL: the guest is not to be frozen */
 	char			 why[512];	/* it is not quiesced; empty: it is */
 	bool			 unsure;	/* the guest may still be frozen: the guard goes on */
+	bool			 taken;		/* libvirt has answered that it is: nothing of it is in its hands any more */
 	int64_t			 freeze_ms, own_ms;	/* -1: not frozen */
 	time_t			 time;
 };
@@ -28,11 +29,11 @@ int moment_prepare(struct moment *m, struct guest *g, virDomainPtr dom, struct e
 
 /**
  * moment_take(m, g, dom, take, arg, err):
- * Freeze, call ${take}, thaw.  Fails: -1 when ${take} fails, or when the job requires what could not be had; then *${taken} says whether
+ * Freeze, call ${take}, thaw.  Fails: -1 when ${take} fails, or when the job requires what could not be had; then m->taken says whether
  * ${take} succeeded.
  */
 int moment_take(struct moment *m, struct guest *g, virDomainPtr dom, int (*take)(void *arg, virDomainPtr dom, struct err *err), void *arg,
-    bool *taken, struct err *err);
+    struct err *err);
 
 /** moment_end(m, g): Let the guard go; the journal says so when it goes on by itself. */
 void moment_end(struct moment *m, struct guest *g);

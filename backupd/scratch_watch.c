@@ -9,8 +9,8 @@
 #include <sys/statvfs.h>
 
 #include "deadline.h"
+#include "domain_job.h"
 #include "human.h"
-#include "settle.h"
 
 #define POLL_MS		100
 #define JOB_MS		1000		/* between two looks at the job itself: they ask libvirt */
@@ -128,7 +128,7 @@ look_at_job(struct scratch_watch *w, bool abort)
 	}
 	hypervisor_deadline(CALL_SECONDS, "tell about the backup job");
 	active = virDomainIsActive(dom);
-	ours = active == 1 ? settle_has_job(dom, g->journal->token, &why) : active;
+	ours = active == 1 ? domain_job_is_backup_of(dom, g->journal->token, &why) : active;
 	/* Nobody else's job is ended. */
 	if (ours == 1 && abort)
 		virDomainAbortJob(dom);

@@ -11,7 +11,7 @@
 
 #include "deadline.h"
 #include "checkpoint.h"
-#include "domain_xml.h"
+#include "domain_job.h"
 #include "freeze.h"
 #include "guest.h"
 #include "settle_overlay.h"
@@ -20,6 +20,9 @@
 #define ABORT_SECONDS	60
 #define CALL_SECONDS	120		/* for one call into QEMU */
 #define POLL_MS		50
+#define ASK_MS		1000		/* between two requests to end the job */
+#define QUIET_MS	150		/* between two looks whether libvirt is still busy with a dead run's call */
+#define QUIET_LOOKS	2
 #define THAW_TRIES	3
 #define THAW_SECONDS	5
 
@@ -42,28 +45,6 @@ remove_folder(const char *path, struct err *err)
 	return (rmdir(path) == -1 && errno != ENOENT ? err_set(err, errno, "cannot remove the folder %s", path) : 0);
 }
 
-int
-settle_has_job(virDomainPtr dom, const char *token, struct err *err)
-{
-	char *xml = virDomainBackupGetXMLDesc(dom, 0);
-	int ours;
-
-	if (xml == NULL) {
-		switch (virGetLastErrorCode()) {
-		case VIR_ERR_NO_DOMAIN_BACKUP:
-		case VIR_ERR_NO_DOMAIN:
-		case VIR_ERR_NO_SUPPORT:
-		case VIR_ERR_OPERATION_INVALID:		/* it is shut off */
-			return (0);
-		default:
-			return (hypervisor_failed(err, "cannot tell whether the guest has a backup job"));
-		}
-	}
-	ours = strstr(xml, token) != NULL;
-	free(xml);
-	return (ours);
-}
-
 /* One look at the job, and, if ${ask}, one request to end it.  Returns 1 when there is none of ours, 0 when there is, -1 when that failed. */
 static int
 end_job_once(virDomainPtr dom, const char *token, bool ask, struct err *err)
@@ -71,17 +52,21 @@ end_job_once(virDomainPtr dom, const char *token, bool ask, struct err *err)
 	int r;
 
 	hypervisor_deadline(CALL_SECONDS, "end the backup job");
-	r = virDomainIsActive(dom) == 0 ? 0 : settle_has_job(dom, token, err);
+	r = virDomainIsActive(dom) == 0 ? 0 : domain_job_is_backup_of(dom, token, err);
 	if (r == 1 && ask && virDomainAbortJob(dom) == -1)
 		r = hypervisor_failed(err, "the backup job could not be ended");
 	hypervisor_met();
 	return (r == -1 ? -1 : !r);
 }
 
-/* Until it is certain that the job is gone. */
+/*
+ * Until it is certain that the job is gone.  One that libvirt may still be beginning is asked to end a second later: it then runs, or its beginning has
+ * failed, which libvirt 9.0 must not be disturbed in.
+ */
 static int
 end_job(const struct settle *s, struct err *err)
 {
+	const unsigned int first = s->answered ? 0 : ASK_MS / POLL_MS - 1;
 	int64_t until = deadline_now() + ABORT_SECONDS * 1000;
 	virDomainPtr dom;
 	int r;
@@ -90,7 +75,7 @@ end_job(const struct settle *s, struct err *err)
 	for (unsigned int i = 0; deadline_left(until) > 0; i++) {
 		if ((dom = hypervisor_domain(s->hv, s->journal->uuid, LIBVIRT_SECONDS, err)) == NULL)
 			return (err->code == ENOENT ? 0 : -1);
-		r = end_job_once(dom, s->journal->token, i % (1000 / POLL_MS) == 0, err);
+		r = end_job_once(dom, s->journal->token, i % (ASK_MS / POLL_MS) == first, err);
 		virDomainFree(dom);
 		if (r == 1)
 			return (0);
@@ -99,13 +84,40 @@ end_job(const struct settle *s, struct err *err)
 	return (-1);
 }
 
+/*
+ * A run that died in a call does not end the call: QEMU may be about to open an overlay or a scratch file, which nothing names yet, and libvirt 9.0
+ * dies of a checkpoint's deletion while a backup job's beginning fails (both use QEMU's monitor).  So nothing is undone before libvirt is at rest.
+ */
+static int
+await_calls(const struct settle *s, struct err *err)
+{
+	int64_t until = deadline_now() + ABORT_SECONDS * 1000;
+	virDomainPtr dom;
+	bool busy;
+
+	for (int quiet = s->answered ? QUIET_LOOKS : 0; quiet < QUIET_LOOKS;) {
+		if ((dom = hypervisor_domain(s->hv, s->journal->uuid, LIBVIRT_SECONDS, err)) == NULL)
+			return (err->code == ENOENT ? 0 : -1);
+		hypervisor_deadline(CALL_SECONDS, "tell whether the guest has a job");
+		busy = virDomainIsActive(dom) != 0 && domain_job_is_being_made(dom);
+		hypervisor_met();
+		virDomainFree(dom);
+		quiet = busy ? 0 : quiet + 1;
+		if (busy && deadline_left(until) <= 0)
+			return (err_set(err, ETIMEDOUT, "libvirt is busy with what the run had asked it for"));
+		if (quiet < QUIET_LOOKS)
+			deadline_nap(QUIET_MS);
+	}
+	return (0);
+}
+
 int
 settle_backup_job(const struct settle *s, struct err *err)
 {
 	struct journal *j = s->journal;
 
 	/* As long as the job may be there, its files are in use. */
-	if ((j->socket != NULL && end_job(s, err) == -1) || (j->scratch != NULL && remove_folder(j->scratch, err) == -1) ||
+	if (((j->socket != NULL || j->scratch != NULL) && await_calls(s, err) == -1) || (j->socket != NULL && end_job(s, err) == -1) || (j->scratch != NULL && remove_folder(j->scratch, err) == -1) ||
 	    (j->folder != NULL && remove_folder(j->folder, err) == -1))
 		return (-1);
 	free(j->socket);
@@ -122,6 +134,8 @@ settle_overlays(const struct settle *s, struct err *err)
 	struct err why = ERR_INIT;
 	int rc = 0;
 
+	if (j->noverlays > 0 && await_calls(s, err) == -1)
+		return (-1);
 	for (size_t i = j->noverlays; i-- > 0;) {
 		if (settle_overlay(s, &j->overlays[i], rc == 0 ? err : &why) == 0)
 			journal_drop_overlay(j, i);

@@ -15,12 +15,10 @@
 struct settle {
 	struct hypervisor	*hv;
 	struct journal		*journal;
+	bool			answered;	/* libvirt has answered the call that takes the moment: it is not in the middle of it */
 	void			(*report)(void *arg, const char *text);	/* what takes long is told; NULL: nobody asks */
 	void			*arg;
 };
-
-/** settle_has_job(dom, token, err): Whether the domain has the backup job of that journal: 1, 0, or -1 when that cannot be told. */
-int settle_has_job(virDomainPtr dom, const char *token, struct err *err);
 
 /** settle_backup_job(s, err): End our backup job, if it is there, and remove its scratch files and sockets.  Fails: -1. */
 int settle_backup_job(const struct settle *s, struct err *err);

@@ -68,6 +68,8 @@ own_folder(const char *path)
 static void
 check_overlay(const struct model_disk *d)
 {
+	if (model_in_call())
+		wrong("%s: the overlay was removed while libvirt made the snapshot", d->target);
 	if ((fake->active && d->live == ON_OVERLAY) || d->job == JOB_COMMIT)
 		wrong("%s: the overlay was removed while the guest ran on it", d->target);
 	if (fake->exists && fake->persistent && d->config == ON_OVERLAY)
@@ -104,6 +106,8 @@ __wrap_rmdir(const char *path)
 	if (which == NULL)
 		return (__real_rmdir(path));
 	step_begin("rmdir", which, true);
+	if (model_in_call())
+		wrong("the folder %s was removed while libvirt began the backup job", which);
 	if (fake->backup_job && strstr(fake->backup_xml, path) != NULL)
 		wrong("the folder %s was removed while the backup job used it", which);
 	rc = __real_rmdir(path);

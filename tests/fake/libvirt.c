@@ -318,7 +318,7 @@ escaped(const char *text, char *out)
 static void
 add_disk(struct buf *b, const struct model_disk *d, bool live)
 {
-	enum place at = live ? d->live : d->config;
+	enum place at = model_in_call() ? ON_BASE : live ? d->live : d->config;
 	bool block = strcmp(d->type, "block") == 0 && at == ON_BASE;
 	char path[6 * MODEL_PATH], base[6 * MODEL_PATH];
 
@@ -562,6 +562,7 @@ virDomainBackupBegin(virDomainPtr dom, const char *xml, const char *checkpoint, 
 	(void)flags;
 	if (enter_domain(dom, "backup-begin", "", true, true) == -1)
 		return (-1);
+	fake->call = VIR_DOMAIN_JOB_OPERATION_BACKUP;
 	if ((rc = is_free()) == 0) {
 		if ((doc = xmlReadMemory(xml, (int)strlen(xml), NULL, NULL, XML_PARSE_NONET)) == NULL)
 			rc = failed(VIR_ERR_XML_DETAIL, "(domain_backup) is not well formed");
@@ -633,7 +634,7 @@ virDomainBackupGetXMLDesc(virDomainPtr dom, unsigned int flags)
 	(void)flags;
 	if (enter_domain(dom, "backup-xml", "", false, true) == -1)
 		return (NULL);
-	if (fake->backup_job)
+	if (fake->backup_job && !model_in_call())
 		xml = strdup(fake->backup_xml);
 	else
 		failed(VIR_ERR_NO_DOMAIN_BACKUP, "Domain backup job id not found: no domain backup job present");
@@ -642,13 +643,39 @@ virDomainBackupGetXMLDesc(virDomainPtr dom, unsigned int flags)
 }
 
 int
-virDomainGetJobInfo(virDomainPtr dom, virDomainJobInfoPtr info)
+virDomainGetJobStats(virDomainPtr dom, int *type, virTypedParameterPtr *params, int *nparams, unsigned int flags)
 {
-	if (enter_domain(dom, "job-info", "", false, true) == -1)
+	int operation = model_in_call() ? fake->call : fake->backup_job ? VIR_DOMAIN_JOB_OPERATION_BACKUP : VIR_DOMAIN_JOB_OPERATION_UNKNOWN;
+
+	(void)flags;
+	if (enter_domain(dom, "job-stats", "", false, true) == -1)
 		return (-1);
-	memset(info, 0, sizeof(*info));
-	info->type = fake->backup_job ? VIR_DOMAIN_JOB_UNBOUNDED : VIR_DOMAIN_JOB_NONE;
-	return (leave("job-info", "", false, 0));
+	*type = operation != VIR_DOMAIN_JOB_OPERATION_UNKNOWN ? VIR_DOMAIN_JOB_UNBOUNDED : VIR_DOMAIN_JOB_NONE;
+	*nparams = *type != VIR_DOMAIN_JOB_NONE;
+	if ((*params = calloc(1, sizeof(**params))) == NULL)
+		abort();
+	snprintf((*params)->field, sizeof((*params)->field), VIR_DOMAIN_JOB_OPERATION);
+	(*params)->type = VIR_TYPED_PARAM_INT;
+	(*params)->value.i = operation;
+	return (leave("job-stats", "", false, 0));
+}
+
+int
+virTypedParamsGetInt(virTypedParameterPtr params, int nparams, const char *name, int *value)
+{
+	for (int i = 0; i < nparams; i++)
+		if (strcmp(params[i].field, name) == 0) {
+			*value = params[i].value.i;
+			return (1);
+		}
+	return (0);
+}
+
+void
+virTypedParamsFree(virTypedParameterPtr params, int nparams)
+{
+	(void)nparams;
+	free(params);
 }
 
 int
@@ -658,6 +685,8 @@ virDomainAbortJob(virDomainPtr dom)
 
 	if (enter_domain(dom, "abort-job", "", true, true) == -1)
 		return (-1);
+	if (model_in_call())
+		wrong("a job was aborted while libvirt began it");
 	if (!fake->backup_job)
 		rc = failed(VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: no job is active on the domain");
 	else if (strstr(fake->backup_xml, "mode='push'") != NULL)
@@ -693,6 +722,7 @@ virDomainSnapshotCreateXML(virDomainPtr dom, const char *xml, unsigned int flags
 
 	if (enter_domain(dom, "snapshot", "", true, true) == -1)
 		return (NULL);
+	fake->call = VIR_DOMAIN_JOB_OPERATION_SNAPSHOT;
 	if ((flags & VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC) == 0 || (flags & VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA) == 0)
 		wrong("a snapshot that is not atomic, or has metadata");
 	if ((rc = is_free()) == 0) {

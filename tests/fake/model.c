@@ -293,6 +293,9 @@ model_event(enum event e, long arg)
 	case SCRATCH_GROWS:
 		grow_scratch(arg);
 		break;
+	case ANSWERED_LATE:
+		fake->call_ends = deadline_now() + arg;
+		break;
 	case DISK_FULL:
 		fill_disk();
 		break;
@@ -306,6 +309,12 @@ model_clock(void)
 {
 	if (fake->agent != AGENT_THERE && fake->agent_back != 0 && deadline_now() >= fake->agent_back)
 		fake->agent = AGENT_THERE;
+}
+
+bool
+model_in_call(void)
+{
+	return (deadline_now() < fake->call_ends);
 }
 
 static struct rule *

@@ -62,6 +62,7 @@ enum event {
 	COPY_OF_SOMEBODY,	/* a block job on disk 0 */
 	DETACHED,		/* disk 0, from the running guest and its persistent XML */
 	SCRATCH_GROWS,		/* by ${arg} bytes */
+	ANSWERED_LATE,		/* libvirt goes on with the call for ${arg} ms; until then nothing shows what it does */
 	DISK_FULL,		/* for files that the caller writes from now on */
 };
 
@@ -94,6 +95,10 @@ struct model {
 	/* Its backup job. */
 	bool		 backup_job;
 	char		 backup_xml[4096];
+
+	/* What libvirt is in the middle of, when its caller has gone. */
+	int64_t		 call_ends;	/* deadline_now() of that */
+	int		 call;		/* its virDomainJobOperation */
 
 	/* libvirtd. */
 	int64_t		 back;		/* deadline_now() of its return */
@@ -164,6 +169,7 @@ void model_unlock(void);
 /* With the lock held. */
 void model_event(enum event e, long arg);
 void model_clock(void);		/* who was to come back by now is back */
+bool model_in_call(void);	/* libvirt is in the middle of a call that takes a moment */
 void model_commit(struct model_disk *d);
 struct model_disk *model_find(const char *target);
 

@@ -128,6 +128,24 @@ in_freeze(void **state)
 		}
 }
 
+/* libvirt goes on with the call of a run that is dead: nothing may be undone before that has ended. */
+static void
+in_a_call_that_goes_on(void **state)
+{
+	static const char *const methods[] = { "backup", "snapshot" }, *const calls[] = { "backup-begin", "snapshot" };
+	char keys[64];
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		fake->nrules = 0;
+		on(calls[i], 1, ANSWERED_LATE, 10000);
+		on_after(calls[i], 1, KILLED, 0);
+		snprintf(keys, sizeof(keys), "capture = \"%s\";", methods[i]);
+		assert_int_equal(run(keys), -SIGKILL);
+		check(keys, 0);
+	}
+}
+
 /* Killed with the guest frozen, while its agent or libvirtd is away. */
 static void
 while_all_is_away(void **state)
@@ -144,7 +162,7 @@ static int
 tests(void)
 {
 	const struct CMUnitTest all[] = {
-		world_test(in_backup), world_test(in_snapshot), world_test(in_snapshot_and_off), world_test(in_settling), world_test(in_freeze),
+		world_test(in_backup), world_test(in_snapshot), world_test(in_snapshot_and_off), world_test(in_settling), world_test(in_freeze), world_test(in_a_call_that_goes_on),
 		world_test(while_all_is_away),
 	};
 

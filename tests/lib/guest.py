@@ -181,6 +181,14 @@ class Host:
         (self.kill_libvirtd if kill else self.stop_libvirtd)()
         self.start_libvirtd()
 
+    def faults(self):
+        """That libvirtd has died, which is then started again."""
+        if self.libvirtd.poll() is None:
+            return []
+        status = self.libvirtd.poll()
+        self.start_libvirtd()
+        return ['libvirtd has died: exit status %s' % status]
+
     def virsh(self, *words, check=True, timeout=120):
         """What virsh prints; with check=False tap's Result."""
         words = ['virsh', '-q', '-c', self.uri, *map(str, words)]
@@ -646,7 +654,7 @@ class Guest:
 
     def clean(self, state='running', checkpoints=(), folders=(), agent=True):
         """What a backup has left behind: a list, empty when the guest is as it was."""
-        faults = []
+        faults = self.host.faults()
         got = self.state()
         if got != state:
             faults.append('the guest is %s, not %s' % (got, state))
