@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "buf.h"
+#include "frame_reader.h"
 #include "pipeline.h"
 #include "tar.h"
 
@@ -22,6 +23,8 @@ struct frame {
 	uint64_t		 tar_offset;
 	uint32_t		 source;	/* NO_SOURCE: a meta frame */
 	bool			 filled;	/* its bytes are there already */
+	struct archive_copy	 copy;		/* of a frame that is copied: from where; else copy.ar is NULL */
+	struct index_frame	 copied;	/* there */
 	bool			 listed;	/* in the index: all but the index's own frames */
 	uint32_t		 nblocks;
 	struct index_block	*blocks;
@@ -52,12 +55,15 @@ struct archive_writer {
 		uint32_t		 number, source;
 		unsigned int		 pieces;
 		uint64_t		 data;		/* bytes stored */
+		bool			 foreign;	/* the blocks are a replaced archive's */
+		char			 name[UUID_LEN + 16];	/* then: for OPENVIRT.source */
 	} delta;
 
 	/* The finisher's while frames are in the pipeline, else the producer's. */
 	struct store_file	*out;
 	struct sha256		*sha;
 	struct archive_disk_written disk;
+	uint64_t		 copied;	/* bytes of copied frames */
 	pthread_mutex_t		 lock;		/* guards the index, to which a delta's view is added meanwhile */
 	struct index_writer	*index;
 
@@ -67,6 +73,7 @@ struct archive_writer {
 struct worker {
 	const struct codec	*codec;
 	void			*enc;
+	struct frame_reader	*fr;		/* NULL until a frame is copied */
 };
 
 static void
@@ -75,6 +82,7 @@ worker_free(void *p)
 	struct worker *w = p;
 
 	w->codec->encoder_free(w->enc);
+	frame_reader_free(w->fr);
 	free(w);
 }
 
@@ -89,6 +97,7 @@ worker_new(void *ctx, struct err *err)
 		return (NULL);
 	}
 	w->codec = aw->info.codec;
+	w->fr = NULL;
 	if ((w->enc = w->codec->encoder_new(aw->info.level, err)) == NULL) {
 		free(w);
 		return (NULL);
@@ -101,10 +110,15 @@ static int
 fill(void *ctx, unsigned int reader, void *job, struct err *err)
 {
 	struct archive_writer *aw = ctx;
-	const struct frame *f = job;
+	struct frame *f = job;
 	uint64_t offset, n;
 	size_t at = 0;
 
+	if (f->copy.ar != NULL) {
+		f->out_len = f->copied.stored;
+		atomic_fetch_add(&aw->read, f->raw_len);
+		return (store_file_read(f->copy.ar->data, f->out, f->out_len, f->copied.offset, err));
+	}
 	if (f->source == NO_SOURCE || f->filled)
 		return (0);
 	if (aw->readers[reader] == NULL && (aw->readers[reader] = aw->feed->reader_new(aw->feed->arg, err)) == NULL)
@@ -120,6 +134,29 @@ fill(void *ctx, unsigned int reader, void *job, struct err *err)
 	return (0);
 }
 
+/* Check the frame's blocks as any reader would, and take their digests with this archive's secret. */
+static int
+work_copy(struct archive_writer *aw, struct worker *w, struct frame *f, struct err *err)
+{
+	struct archive_reader *ar = f->copy.ar;
+	struct index_block *b;
+	size_t at = 0;
+
+	if (w->fr == NULL && (w->fr = frame_reader_new(err)) == NULL)
+		return (-1);
+	if (frame_reader_decode(w->fr, ar, f->copy.source, &f->copied, f->out, err) == -1)
+		return (err_wrap(err, "%s: frame at %llu", ar->name, (unsigned long long)f->copied.offset));
+	for (uint32_t i = 0; i < f->nblocks; i++, at += b->length) {
+		b = &f->blocks[i];
+		*b = w->fr->blocks[i];
+		if (!frame_reader_block_is_good(w->fr, i, at))
+			return (err_set(err, 0, "%s: disk offset %llu: the block does not have the digest that was taken when it was stored", ar->name,
+			    (unsigned long long)b->offset));
+		digest_block(aw->info.secret, w->fr->raw + at, b->length, b->digest);
+	}
+	return (0);
+}
+
 static int
 work(void *ctx, void *worker, void *job, struct err *err)
 {
@@ -129,6 +166,8 @@ work(void *ctx, void *worker, void *job, struct err *err)
 	struct index_block *b;
 	size_t at = 0;
 
+	if (f->copy.ar != NULL)
+		return (work_copy(aw, w, f, err));
 	for (uint32_t i = 0; i < f->nblocks; i++, at += b->length) {
 		b = &f->blocks[i];
 		b->flags = bytes_are_zero(f->raw + at, b->length) ? BLOCK_ZERO : 0;
@@ -151,6 +190,8 @@ finish(void *ctx, void *job, struct err *err)
 	if (sha256_add(aw->sha, f->out, f->out_len, err) == -1 || store_append(aw->out, f->out, f->out_len, err) == -1)
 		return (-1);
 	atomic_store(&aw->stored, aw->out->size);
+	if (f->copy.ar != NULL)
+		aw->copied += f->out_len;
 	for (uint32_t i = 0; i < f->nblocks; i++)
 		if (f->blocks[i].flags & BLOCK_ZERO)
 			aw->disk.zero += f->blocks[i].length;
@@ -249,27 +290,33 @@ has_room(const struct archive_writer *aw, uint32_t source, size_t room)
 	return (aw->cur != NULL && aw->cur->source == source && aw->cur->raw_len + room <= aw->raw_max);
 }
 
-/* Begin a frame for data of ${source}, or a meta frame, unless one is being filled that has ${room} left. */
-static int
-want_frame(struct archive_writer *aw, uint32_t source, size_t room, struct err *err)
+/* Begin a frame for data of ${source}, or a meta frame; the one before is sent on its way.  Fails: NULL. */
+static struct frame *
+new_frame(struct archive_writer *aw, uint32_t source, struct err *err)
 {
 	struct frame *f;
 
-	if (has_room(aw, source, room))
-		return (0);
 	flush(aw);
 	if ((f = pipeline_get(aw->pl)) == NULL) {
 		pipeline_wait(aw->pl, err);
-		return (-1);
+		return (NULL);
 	}
 	f->raw_len = 0;
 	f->nblocks = 0;
 	f->source = source;
 	f->listed = aw->listing;
 	f->filled = false;
+	f->copy.ar = NULL;
 	f->tar_offset = aw->tar_offset;
 	aw->cur = f;
-	return (0);
+	return (f);
+}
+
+/* The same, unless one is being filled that has ${room} left. */
+static int
+want_frame(struct archive_writer *aw, uint32_t source, size_t room, struct err *err)
+{
+	return (has_room(aw, source, room) || new_frame(aw, source, err) != NULL ? 0 : -1);
 }
 
 static int
@@ -406,16 +453,85 @@ add_extent(struct archive_writer *aw, const struct extent *e, struct err *err)
 	return (0);
 }
 
+/* A frame of ${source} that is a copy of another archive's. */
+static int
+add_copy(struct archive_writer *aw, uint32_t source, const struct archive_copy *c, struct err *err)
+{
+	struct index_frame there;
+	struct frame *f;
+
+	if (index_frames(c->ar->ix, c->number, 1, &there, err) == -1)
+		return (-1);
+	if (index_info(c->ar->ix)->codec != aw->info.codec || there.raw > aw->raw_max || there.stored > aw->out_max || there.blocks > aw->blocks_max)
+		return (err_set(err, 0, "%s: its frames cannot be taken over as they are", c->ar->name));
+	if ((f = new_frame(aw, source, err)) == NULL)
+		return (-1);
+	f->copy = *c;
+	f->copied = there;
+	f->raw_len = there.raw;
+	f->nblocks = there.blocks;
+	aw->tar_offset += there.raw;
+	flush(aw);
+	return (0);
+}
+
+/* The frames to copy, one after the other. */
+struct copies {
+	struct spool_cursor	*c;
+	struct archive_copy	 next;
+	bool			 have;
+};
+
+static int
+next_copy(struct copies *cs, struct err *err)
+{
+	const void *r;
+	int more;
+
+	if ((more = spool_next(cs->c, &r, err)) == 1)
+		memcpy(&cs->next, r, sizeof(cs->next));
+	cs->have = more == 1;
+	return (more == -1 ? -1 : 0);
+}
+
+/* An extent: what frames to copy hold of it, and what is between them.  Such a frame may reach over several extents. */
+static int
+add_extent_copying(struct archive_writer *aw, const struct extent *e, struct copies *cs, struct err *err)
+{
+	uint64_t end = e->offset + e->length, upto;
+
+	for (uint64_t at = e->offset; at < end; at = upto) {
+		if (!cs->have || at < cs->next.offset) {
+			upto = cs->have && cs->next.offset < end ? cs->next.offset : end;
+			if (add_extent(aw, &(struct extent){ at, upto - at }, err) == -1)
+				return (-1);
+			continue;
+		}
+		if (at == cs->next.offset && (wait_ticking(aw, pipeline_room, err) == -1 || add_copy(aw, aw->source, &cs->next, err) == -1))
+			return (-1);
+		upto = cs->next.end < end ? cs->next.end : end;
+		if (upto == cs->next.end && next_copy(cs, err) == -1)
+			return (-1);
+	}
+	return (0);
+}
+
 static int
 disk_data(struct archive_writer *aw, const struct extents *ex, struct err *err)
 {
-	struct spool_cursor c;
+	struct spool_cursor c, copied;
+	struct copies cs = { .c = &copied };
 	struct extent e;
 	int more;
 
+	if (aw->feed->copies != NULL) {
+		spool_cursor_init(&copied, aw->feed->copies);
+		if (next_copy(&cs, err) == -1)
+			return (-1);
+	}
 	spool_cursor_init(&c, ex->spool);
 	while ((more = extents_next(&c, &e, err)) == 1)
-		if (add_extent(aw, &e, err) == -1)
+		if (add_extent_copying(aw, &e, &cs, err) == -1)
 			return (-1);
 	flush(aw);
 	if (more == -1 || wait_ticking(aw, pipeline_idle, err) == -1)
@@ -477,6 +593,7 @@ archive_writer_delta_begin(struct archive_writer *aw, const char *target, const 
 	aw->delta.source = index_writer_disk_source(aw->index, (uint32_t)n);
 	aw->delta.pieces = 0;
 	aw->delta.data = 0;
+	aw->delta.foreign = false;
 	aw->delta.staging->raw_len = 0;
 	aw->delta.staging->nblocks = 0;
 	return (0);
@@ -510,6 +627,7 @@ add_piece_header(struct archive_writer *aw, struct err *err)
 	if (piece_extents(aw->delta.staging, &extents, err) == -1)
 		goto out;
 	piece.extents = extents.ptr;
+	piece.source = aw->delta.foreign ? aw->delta.name : NULL;
 	if (aw->delta.pieces == 0) {
 		pthread_mutex_lock(&aw->lock);
 		index_writer_disk_header(aw->index, aw->delta.number, aw->tar_offset);
@@ -563,7 +681,58 @@ archive_writer_delta_block(struct archive_writer *aw, uint64_t offset, const voi
 	f->blocks[f->nblocks++].length = n;
 	memcpy(f->raw + f->raw_len, p, n);
 	f->raw_len += n;
-	return (archive_writer_delta_view(aw, &v, err));
+	return (aw->delta.foreign ? 0 : archive_writer_delta_view(aw, &v, err));
+}
+
+int
+archive_writer_delta_source(struct archive_writer *aw, const struct index_source *s, struct err *err)
+{
+	char id[UUID_LEN];
+	int64_t n;
+
+	if (flush_piece(aw, err) == -1 || (n = archive_writer_source(aw, s, err)) == -1)
+		return (-1);
+	aw->delta.foreign = true;
+	aw->delta.source = (uint32_t)n;
+	uuid_text(s->archive, id);
+	snprintf(aw->delta.name, sizeof(aw->delta.name), "%s/%u", id, s->disk);
+	return (0);
+}
+
+int
+archive_writer_delta_copy(struct archive_writer *aw, const struct archive_copy *c, struct err *err)
+{
+	struct frame *staged = aw->delta.staging;
+	struct index_frame there;
+	int rc = -1;
+
+	if (flush_piece(aw, err) == -1 || index_frames(c->ar->ix, c->number, 1, &there, err) == -1)
+		return (-1);
+	if (there.blocks > aw->blocks_max)
+		return (err_set(err, 0, "%s: its frames cannot be taken over as they are", c->ar->name));
+	/* Only for the piece's header. */
+	if (index_blocks(c->ar->ix, c->source, there.first_block, there.blocks, staged->blocks, err) == -1)
+		return (-1);
+	staged->nblocks = there.blocks;
+	staged->raw_len = there.raw;
+	if (add_piece_header(aw, err) == 0 && add_copy(aw, aw->delta.source, c, err) == 0 && add_zeroes(aw, tar_padding(there.raw), err) == 0)
+		rc = 0;
+	staged->nblocks = 0;
+	staged->raw_len = 0;
+	aw->delta.data += there.raw;
+	aw->delta.pieces++;
+	return (rc);
+}
+
+int
+archive_writer_replaces(struct archive_writer *aw, const uint8_t id[ARCHIVE_ID_LEN], struct err *err)
+{
+	int rc;
+
+	pthread_mutex_lock(&aw->lock);
+	rc = index_writer_replaces(aw->index, id, err);
+	pthread_mutex_unlock(&aw->lock);
+	return (rc);
 }
 
 int
@@ -670,6 +839,7 @@ archive_writer_finish(struct archive_writer *aw, struct store_file *index, struc
 		goto out;
 	written->size = aw->out->size;
 	written->raw = aw->tar_offset;
+	written->copied = aw->copied;
 	if (sha256_end(aw->sha, written->sha256, err) == -1 || sha256_end(sha, written->index_sha256, err) == -1)
 		goto out;
 	rc = 0;

@@ -6,6 +6,10 @@
  *	-> archive_writer_free
  * Data flows one way: the caller's thread cuts the disk's map into frames, readers fill them from the source, workers digest and compress
  * them, one thread writes them in order with their SHA-256 and notes them in the index.
+ *
+ * A frame that another archive of this codec has just as it is wanted here is copied: its compressed bytes are taken as they stand.  It is
+ * decompressed all the same, because what is read is checked, and because digests are keyed with each archive's own secret and must be taken anew;
+ * saved is what costs most, compressing it.
  * Threads: one at a time.
  */
 #ifndef OVB_ARCHIVE_WRITER_H
@@ -14,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "archive_reader.h"
 #include "digest.h"
 #include "err.h"
 #include "extent.h"
@@ -25,6 +30,7 @@ struct archive_writer;
 struct archive_written {
 	uint64_t	size;				/* of the archive, bytes */
 	uint64_t	raw;				/* of the tar stream */
+	uint64_t	copied;				/* of size, bytes of frames that were copied from other archives */
 	char		sha256[SHA256_HEX];		/* of the archive */
 	char		index_sha256[SHA256_HEX];	/* of index.bin */
 };
@@ -44,9 +50,23 @@ struct archive_writer *archive_writer_new(const struct index_info *info, struct 
  */
 int archive_writer_member(struct archive_writer *aw, const char *name, const void *p, size_t n, struct err *err);
 
+/* A data frame of another archive with the same codec, to be copied. */
+struct archive_copy {
+	struct archive_reader	*ar;
+	uint64_t		 number;		/* of the frame there */
+	uint32_t		 source;		/* there */
+	uint64_t		 offset, end;		/* in the disk: where its first block begins, and its last one ends */
+};
+
 /* Where the bytes of a disk come from. */
 struct archive_feed {
 	void	*arg;
+
+	/**
+	 * copies: A spool of struct archive_copy in rising order, or NULL.  Each must hold exactly the blocks that the writer would cut from the map
+	 * between its first and its last (copy_plan.h sees to that); all else is read.
+	 */
+	struct spool	*copies;
 
 	/** reader_new(arg, err): What one reading thread needs.  Threads: several at a time.  Fails: NULL. */
 	void	*(*reader_new)(void *arg, struct err *err);
@@ -84,6 +104,19 @@ int archive_writer_delta_view(struct archive_writer *aw, const struct index_view
 
 /** archive_writer_source(aw, s, err): The number of the source ${s} in this archive's index.  Returns -1 on error. */
 int64_t archive_writer_source(struct archive_writer *aw, const struct index_source *s, struct err *err);
+
+/**
+ * archive_writer_delta_source(aw, s, err):
+ * The blocks that follow in this delta are those of the disk ${s} of an archive that this one replaces (archive_writer_replaces()): they belong to no
+ * view here.  Each source is named once, after the disk's own blocks.  Fails: -1.
+ */
+int archive_writer_delta_source(struct archive_writer *aw, const struct index_source *s, struct err *err);
+
+/** archive_writer_delta_copy(aw, c, err): Store all blocks of a frame by copying it, as the next ones of the source that was named last.  Fails: -1. */
+int archive_writer_delta_copy(struct archive_writer *aw, const struct archive_copy *c, struct err *err);
+
+/** archive_writer_replaces(aw, id, err): The archive ${id} is replaced by this one.  Fails: -1. */
+int archive_writer_replaces(struct archive_writer *aw, const uint8_t id[ARCHIVE_ID_LEN], struct err *err);
 
 /** archive_writer_delta_end(aw, written, err): Fails: -1. */
 int archive_writer_delta_end(struct archive_writer *aw, struct archive_disk_written *written, struct err *err);

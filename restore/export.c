@@ -7,10 +7,9 @@
 
 #include "archive_writer.h"
 #include "compression.h"
-#include "disk_reader.h"
+#include "full_copy.h"
 #include "human.h"
 #include "io.h"
-#include "member_reader.h"
 #include "opened.h"
 #include "partial.h"
 #include "progress.h"
@@ -58,98 +57,39 @@ open_output(struct export *e, const char *file, struct err *err)
 	return (e->out == NULL ? -1 : 0);
 }
 
-/* Each reading thread decompresses for itself. */
-struct disk_feed {
-	struct export	*e;
-	uint32_t	 disk;
-};
-
-static void *
-reader_new(void *arg, struct err *err)
-{
-	struct disk_feed *f = arg;
-
-	return (disk_reader_new(f->e->op.set, f->disk, err));
-}
-
-static void
-reader_free(void *reader)
-{
-	disk_reader_free(reader);
-}
-
 static int
-reader_read(void *reader, void *p, size_t n, uint64_t offset, struct err *err)
+begin(void *arg, const char *target, uint64_t bytes, struct err *err)
 {
-	return (disk_reader_read(reader, p, n, offset, err));
+	struct export *e = arg;
+
+	(void)err;
+	progress_begin(&e->progress, target, bytes);
+	return (0);
 }
 
 static int
 tick(void *arg, uint64_t done, struct err *err)
 {
-	struct disk_feed *f = arg;
+	struct export *e = arg;
 
-	progress_update(&f->e->progress, done);
+	progress_update(&e->progress, done);
 	return (interrupted ? err_set(err, EINTR, "stopped; nothing was kept") : 0);
-}
-
-static int
-copy_disk(struct export *e, uint32_t n, struct err *err)
-{
-	const struct index_info *in = index_info(archive_set_first(e->op.set)->ix);
-	const struct index_disk *d = index_disk(archive_set_first(e->op.set)->ix, n);
-	struct disk_feed f = { .e = e, .disk = n };
-	struct archive_feed feed = { .arg = &f, .reader_new = reader_new, .reader_free = reader_free, .read = reader_read, .tick = tick };
-	struct disk_reader *dr = disk_reader_new(e->op.set, n, err);
-	struct archive_disk_written written;
-	struct extents *ex = NULL;
-	int rc = -1;
-
-	if (dr != NULL && (ex = disk_reader_extents(dr, err)) != NULL) {
-		progress_begin(&e->progress, d->target, ex->bytes);
-		rc = archive_writer_disk(e->aw, d->target, d->member, ex, in->time, &feed, &written, err);
-	}
-	extents_free(ex);
-	disk_reader_free(dr);
-	return (rc);
-}
-
-static int
-copy_members(struct export *e, struct err *err)
-{
-	struct archive_reader *ar = archive_set_first(e->op.set);
-	struct buf data = BUF_INIT;
-	struct index_member m;
-	int rc = 0;
-
-	for (uint32_t i = 0; i < index_members(ar->ix) && rc == 0; i++) {
-		buf_reset(&data);
-		if ((rc = index_member(ar->ix, i, &m, err)) == 0 && (rc = member_read(ar, i, &data, err)) == 0)
-			rc = archive_writer_member(e->aw, m.name, data.ptr, data.len, err);
-	}
-	buf_free(&data);
-	return (rc);
 }
 
 static int
 export_point(struct export *e, const char *file, struct err *err)
 {
-	struct index_reader *ix;
+	struct full_copy fc = { .arg = e, .begin = begin, .tick = tick };
 	struct index_info info;
 
 	memset(&info, 0, sizeof(info));
 	if (choose_codec(file, &info, err) == -1 || open_point(e->o, e->o->args[0], &e->op, err) == -1)
 		return (-1);
-	ix = archive_set_first(e->op.set)->ix;
-	info.time = index_info(ix)->time;
+	fc.set = e->op.set;
+	info.time = index_info(archive_set_first(fc.set)->ix)->time;
 	if (uuid_random(info.archive, err) == -1 || io_random(info.secret, sizeof(info.secret), err) == -1 ||
 	    open_output(e, file, err) == -1 || (e->aw = archive_writer_new(&info, e->out, err)) == NULL ||
-	    copy_members(e, err) == -1)
-		return (-1);
-	for (uint32_t i = 0; i < index_disks(ix); i++)
-		if (copy_disk(e, i, err) == -1)
-			return (-1);
-	if (archive_writer_finish(e->aw, NULL, &e->written, err) == -1)
+	    full_copy(&fc, e->aw, &info, NULL, err) == -1 || archive_writer_finish(e->aw, NULL, &e->written, err) == -1)
 		return (-1);
 	return (e->partial.made ? partial_publish(&e->partial, e->fd, err) : 0);
 }
@@ -168,7 +108,8 @@ command_export(const struct options *o)
 	if (rc == -1)
 		rc = print_error(&err);
 	else if (e.fd != STDOUT_FILENO)
-		printf("%s: %s, SHA-256 %s\n", o->args[1], human_size(e.written.size, size), e.written.sha256);
+		printf("%s: %s, %u %% copied, SHA-256 %s\n", o->args[1], human_size(e.written.size, size), full_copy_percent(&e.written),
+		    e.written.sha256);
 	leave_behind(NULL);
 	archive_writer_free(e.aw);
 	store_file_close(e.out);

@@ -707,6 +707,7 @@ class Verifier:
         self.a, self.ix, self.spool = archive, archive.ix, FileSpool()
         self.pieces, self.frames = {}, []
         self.blocks = self.zeroes = 0
+        self.short = 0                  # sparse members with frames that have room for more blocks
 
     def run(self):
         for n, f in enumerate(self.ix.frames):
@@ -785,7 +786,10 @@ class Verifier:
         got = [(b.offset, b.length) for b in blocks]
         need(merged(got) == extents, d.member, 'map is not the extents of the blocks')
         need(got == list(cut_blocks(extents)), d.member, 'blocks are not the extents cut at the windows')
-        for first, count in cut_frames([b.length for b in blocks], self.ix.frame_max):
+        frames = [(f.first, f.blocks) for f in self.ix.frames_of(source)]
+        # As many blocks as fit, but before and after frames that were copied from other archives.
+        self.short += frames != list(cut_frames([b.length for b in blocks], self.ix.frame_max))
+        for first, count in frames:
             self.frames.append((at, source, first, count))
             at += sum(b.length for b in blocks[first:first + count])
 
@@ -843,7 +847,7 @@ def verify_archive(path):
         raise Bad(f'{path}: {e!r}') from None
     ix = archive.ix
     return {'archive': id_text(ix.archive), 'codec': CODECS[ix.codec], 'disks': len(ix.disks), 'frames': len(ix.frames),
-            'blocks': v.blocks, 'zero_blocks': v.zeroes, 'raw': total, 'size': os.path.getsize(path)}, archive, data
+            'blocks': v.blocks, 'zero_blocks': v.zeroes, 'short': v.short, 'raw': total, 'size': os.path.getsize(path)}, archive, data
 
 
 # ---- repository ----
@@ -907,8 +911,9 @@ class Repository:
     def point(self, vm, point):
         need(POINT_NAME.fullmatch(point), 'name of the point', point)
         for name in (escape(vm), vm):
-            if os.path.isdir(os.path.join(self.root, name, point)):
-                return Point(os.path.join(self.root, name, point))
+            for ending in ('', '.new', '.old'):
+                if os.path.isdir(os.path.join(self.root, name, point + ending)):
+                    return Point(os.path.join(self.root, name, point + ending))
         raise Bad(f'{self.root}: no point {point} of {vm}')
 
     def points(self):
@@ -917,7 +922,7 @@ class Repository:
             if vm.startswith('.') or not os.path.isdir(folder):
                 continue
             for name in sorted(os.listdir(folder)):
-                if POINT_NAME.fullmatch(name):
+                if POINT_NAME.fullmatch(re.sub(r'\.(new|old)$', '', name)):
                     try:
                         yield Point(os.path.join(folder, name))
                     except (Bad, OSError, ValueError, KeyError):
@@ -1081,7 +1086,8 @@ def verify_point(root, vm, name):
     summary, archive, data = verify_archive(point.archive_path)
     need(data == point.index_bytes(), point.index_path + ': not the same as the member of the archive')
     check_manifest(point, archive.ix, summary['raw'])
-    for n, d in enumerate(archive.ix.disks):
+    # Of a pruned point only the archive is needed: what its disks were made of may be gone.
+    for n, d in enumerate([] if point.pruned else archive.ix.disks):
         end = 0
         for offset, piece in read_disk(archive, n, repo):
             need(offset >= end, 'disk', d.target, 'offset', offset, 'out of order')
