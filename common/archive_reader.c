@@ -137,8 +137,8 @@ archive_name(struct repo *r, const struct point *p, const struct manifest *m, st
 	return (f->name[0] != '\0' ? 0 : err_set(err, ENOENT, "%s/%s holds no archive", r->st->url, path));
 }
 
-struct archive_reader *
-archive_open_point(struct repo *r, const struct point *p, const struct manifest *m, struct err *err)
+static struct archive_reader *
+open_point(struct repo *r, const struct point *p, const struct manifest *m, struct err *err)
 {
 	struct archive_reader *ar;
 	struct find_archive f;
@@ -162,6 +162,35 @@ archive_open_point(struct repo *r, const struct point *p, const struct manifest 
 fail:
 	archive_close(ar);
 	return (NULL);
+}
+
+/* A point may be consolidated, so that its files are others, after its manifest was read: then *${now} is the new one. */
+static bool
+was_changed(struct repo *r, const struct point *p, const struct manifest *m, struct manifest *now)
+{
+	struct err ignored = ERR_INIT;
+
+	if (repo_manifest_any(r, p, now, &ignored) == -1)
+		return (false);
+	if (strcmp(now->archive.id, m->archive.id) != 0)
+		return (true);
+	manifest_free(now);
+	return (false);
+}
+
+struct archive_reader *
+archive_open_point(struct repo *r, const struct point *p, const struct manifest *m, struct err *err)
+{
+	struct archive_reader *ar = open_point(r, p, m, err);
+	struct manifest now = MANIFEST_INIT;
+
+	if ((ar != NULL && ar->note == NULL) || m == NULL || !was_changed(r, p, m, &now))
+		return (ar);
+	archive_close(ar);
+	*err = (struct err)ERR_INIT;
+	ar = open_point(r, p, &now, err);
+	manifest_free(&now);
+	return (ar);
 }
 
 struct archive_reader *

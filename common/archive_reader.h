@@ -19,6 +19,7 @@ struct archive_reader {
  * archive_open_point(r, p, m, err):
  * The archive of the point ${p} with the manifest ${m}, or NULL when that is lost.  Its index is index.bin; when that is lost, damaged or
  * another archive's, the index inside the archive; when that is lost too, what the archive's headers and maps say.  The reader's note tells.
+ * When the point was consolidated since ${m} was read, its new archive.
  * Fails: NULL.
  */
 struct archive_reader *archive_open_point(struct repo *r, const struct point *p, const struct manifest *m, struct err *err);
@@ -41,6 +42,13 @@ struct archive_set;
 struct archive_set *archive_set_new(struct repo *r, struct archive_reader *first, const char *folder, struct err *err);
 void archive_set_free(struct archive_set *set);
 struct archive_reader *archive_set_first(const struct archive_set *set);
+
+/**
+ * archive_set_open(r, p, m, err):
+ * The set of the point ${p} with the manifest ${m}, or NULL when that is lost, for a long read: all the archives that it names are opened now, so that no
+ * prune, consolidation or repack can take anything from under it.  What cannot be opened is found out again, and told, where it is needed.  Fails: NULL.
+ */
+struct archive_set *archive_set_open(struct repo *r, const struct point *p, const struct manifest *m, struct err *err);
 
 /**
  * archive_set_find(set, s, source, err):

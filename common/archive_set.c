@@ -1,8 +1,11 @@
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "archive_reader.h"
+
+#define LOOKS_MAX	10u
 
 struct archive_set {
 	struct archive_reader	 *first;
@@ -121,29 +124,64 @@ try_points(struct archive_set *set, const struct points *ps, const uint8_t *id, 
 	return (ar);
 }
 
-/* The points of the machine first, then all; an archive that only stands for the one with ${id} last. */
+/* The folders of the machine first, then all; an archive that only stands for the one with ${id} last.  ${all} is what there was to look at. */
+static struct archive_reader *
+look_everywhere(struct archive_set *set, const uint8_t *id, struct points *all, struct err *err)
+{
+	struct points own = POINTS_INIT;
+	struct archive_reader *ar = NULL;
+
+	*err = (struct err)ERR_INIT;
+	if (repo_places(set->repo, set->folder, &own, err) == 0)
+		ar = try_points(set, &own, id, false, err);
+	else if (err->code == ENOENT)
+		*err = (struct err)ERR_INIT;
+	if (ar == NULL && err->text[0] == '\0' && repo_all_places(set->repo, all, err) == 0 &&
+	    (ar = try_points(set, all, id, false, err)) == NULL && err->text[0] == '\0')
+		ar = try_points(set, all, id, true, err);
+	points_free(&own);
+	return (ar);
+}
+
+static bool
+same_points(const struct points *a, const struct points *b)
+{
+	if (a->n != b->n)
+		return (false);
+	for (size_t i = 0; i < a->n; i++)
+		if (strcmp(a->v[i].folder, b->v[i].folder) != 0 || strcmp(a->v[i].name, b->v[i].name) != 0)
+			return (false);
+	return (true);
+}
+
+/* Readers take no lock: while folders come, go and are renamed, an archive is not missing until a look has found all at rest. */
 static struct archive_reader *
 open_archive(struct archive_set *set, const uint8_t *id, struct err *err)
 {
-	struct points own = POINTS_INIT, all = POINTS_INIT;
+	struct points now = POINTS_INIT, then = POINTS_INIT;
+	struct err ignored = ERR_INIT;
 	struct archive_reader *ar = NULL;
 	char text[UUID_LEN];
+	bool rest = false;
 
-	*err = (struct err)ERR_INIT;
 	uuid_text(id, text);
 	if (set->repo == NULL) {
+		*err = (struct err)ERR_INIT;
 		err_set(err, 0, "the data is in another archive (%s): restore from the repository, not from this archive alone", text);
 		return (NULL);
 	}
-	if (repo_points(set->repo, set->folder, &own, err) == 0)
-		ar = try_points(set, &own, id, false, err);
-	if (ar == NULL && err->text[0] == '\0' && repo_all_points(set->repo, &all, err) == 0 &&
-	    (ar = try_points(set, &all, id, false, err)) == NULL)
-		ar = try_points(set, &all, id, true, err);
+	for (unsigned int i = 0; i < LOOKS_MAX && ar == NULL && !rest; i++) {
+		points_free(&then);
+		points_free(&now);
+		if (repo_all_places(set->repo, &then, &ignored) == -1 || (ar = look_everywhere(set, id, &now, err)) != NULL)
+			break;
+		points_free(&now);
+		rest = repo_all_places(set->repo, &now, &ignored) == -1 || same_points(&then, &now);
+	}
 	if (ar == NULL && err->text[0] == '\0')
 		err_set(err, 0, "the archive %s, which holds part of this restore point, is not in the repository", text);
-	points_free(&own);
-	points_free(&all);
+	points_free(&then);
+	points_free(&now);
 	return (ar);
 }
 
@@ -172,4 +210,59 @@ archive_set_find(struct archive_set *set, const struct index_source *s, uint32_t
 	ar = find(set, s, source, err);
 	pthread_mutex_unlock(&set->lock);
 	return (ar);
+}
+
+/* Returns whether all that the first archive names is there. */
+static bool
+hold(struct archive_set *set)
+{
+	const struct index_reader *ix = set->first->ix;
+	struct err ignored = ERR_INIT;
+	struct index_source s;
+	bool all = true;
+	uint32_t n;
+
+	for (uint32_t i = 0; i < index_sources(ix); i++)
+		if (index_source(ix, i, &s, &ignored) == -1 || (memcmp(s.archive, index_info(ix)->archive, ARCHIVE_ID_LEN) != 0 &&
+		    archive_set_find(set, &s, &n, &ignored) == NULL))
+			all = false;
+	return (all);
+}
+
+/* A point that was consolidated just now needs nothing of what its old archive did: then that may be gone. */
+static bool
+is_another(const struct archive_set *set, struct repo *r, const struct point *p)
+{
+	struct manifest now = MANIFEST_INIT;
+	uint8_t id[ARCHIVE_ID_LEN];
+	bool other;
+
+	if (repo_manifest_any(r, p, &now, &(struct err)ERR_INIT) == -1)
+		return (false);
+	other = uuid_parse(now.archive.id, id) == 0 && memcmp(id, index_info(set->first->ix)->archive, ARCHIVE_ID_LEN) != 0;
+	manifest_free(&now);
+	return (other);
+}
+
+struct archive_set *
+archive_set_open(struct repo *r, const struct point *p, const struct manifest *m, struct err *err)
+{
+	struct manifest again = MANIFEST_INIT;
+	struct archive_reader *ar;
+	struct archive_set *set = NULL;
+
+	for (unsigned int i = 0; i < LOOKS_MAX; i++) {
+		if ((ar = archive_open_point(r, p, m, err)) == NULL || (set = archive_set_new(r, ar, p->folder, err)) == NULL)
+			break;
+		if (hold(set) || m == NULL || !is_another(set, r, p))
+			break;
+		manifest_free(&again);
+		if (repo_manifest_any(r, p, &again, &(struct err)ERR_INIT) == -1)
+			break;
+		m = &again;
+		archive_set_free(set);
+		set = NULL;
+	}
+	manifest_free(&again);
+	return (set);
 }

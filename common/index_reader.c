@@ -142,6 +142,18 @@ index_replaces(const struct index_reader *ix, const uint8_t id[ARCHIVE_ID_LEN])
 	return (false);
 }
 
+uint64_t
+index_replaced(const struct index_reader *ix)
+{
+	return (ix->replaces.count);
+}
+
+int
+index_replaced_id(const struct index_reader *ix, uint64_t n, uint8_t id[ARCHIVE_ID_LEN], struct err *err)
+{
+	return (read_records(ix, &ix->replaces, REPLACES_RECORD, n, 1, id, err));
+}
+
 uint32_t
 index_members(const struct index_reader *ix)
 {

@@ -47,6 +47,10 @@ uint32_t index_source_find(const struct index_reader *ix, const struct index_sou
 /** index_replaces(ix, id): Whether this archive stands for the archive ${id} (type 7). */
 bool index_replaces(const struct index_reader *ix, const uint8_t id[ARCHIVE_ID_LEN]);
 
+/** index_replaced(ix), index_replaced_id(ix, n, id, err): How many archives it stands for, and which.  The second fails: -1. */
+uint64_t index_replaced(const struct index_reader *ix);
+int index_replaced_id(const struct index_reader *ix, uint64_t n, uint8_t id[ARCHIVE_ID_LEN], struct err *err);
+
 uint64_t index_view_count(const struct index_reader *ix, uint32_t disk);
 int index_view(const struct index_reader *ix, uint32_t disk, uint64_t first, size_t n, struct index_view *out, struct err *err);
 

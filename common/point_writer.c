@@ -8,6 +8,26 @@
 #define SUFFIX_MAX	1000u		/* points of one machine in one second */
 #define PATH_LEN	(2 * NAMING_MAX + 64)
 
+/* A name is taken too while its point is consolidated, when its folder may have only the other names. */
+int
+point_name_is_free(struct repo *r, const struct point *p, struct err *err)
+{
+	static const char *const endings[] = { "", PLACE_NEW, PLACE_OLD };
+	struct store_stat sb;
+	char path[PATH_LEN];
+
+	for (size_t i = 0; i < sizeof(endings) / sizeof(endings[0]); i++) {
+		snprintf(path, sizeof(path), "%s/%.200s%s", p->folder, p->name, endings[i]);
+		if (store_stat(r->st, path, &sb, err) == 0) {
+			err_set(err, EEXIST, "%s/%s", r->st->url, path);
+			return (0);
+		}
+		if (err->code != ENOENT)
+			return (-1);
+	}
+	return (1);
+}
+
 struct point_writer {
 	struct repo	*r;
 	struct lock	*lk;
@@ -84,57 +104,81 @@ write_file(struct point_writer *pw, const char *name, const struct buf *text, st
 	return (store_write_small(pw->r->st, path, text, err));
 }
 
+/* The line of SHA256SUMS calls it manifest.json, whatever the file is called. */
 static int
-write_manifest(struct point_writer *pw, const struct manifest *m, struct buf *sums, struct err *err)
+write_manifest(struct point_writer *pw, const char *file, const struct buf *text, struct buf *sums, struct err *err)
 {
 	struct sha256 *sha = sha256_new(err);
-	struct buf text = BUF_INIT;
 	char hex[SHA256_HEX];
 	int rc = -1;
 
-	if (sha == NULL || manifest_encode(m, &text, err) == -1 || sha256_add(sha, text.ptr, text.len, err) == -1 ||
-	    sha256_end(sha, hex, err) == -1 || buf_addf(sums, err, "%s  %s\n", hex, MANIFEST_NAME) == -1)
+	if (sha == NULL || sha256_add(sha, text->ptr, text->len, err) == -1 || sha256_end(sha, hex, err) == -1 ||
+	    buf_addf(sums, err, "%s  %s\n", hex, MANIFEST_NAME) == -1)
 		goto out;
-	if (write_file(pw, MANIFEST_NAME, &text, err) == -1 || write_file(pw, "SHA256SUMS", sums, err) == -1)
+	if (write_file(pw, file, text, err) == -1 || write_file(pw, "SHA256SUMS", sums, err) == -1)
 		goto out;
-	rc = 0;
+	rc = store_sync_dir(pw->r->st, pw->partial, err);
 out:
-	buf_free(&text);
 	sha256_free(sha);
 	return (rc);
 }
 
 static int
-publish(struct point_writer *pw, const struct manifest *m, struct buf *sums, struct err *err)
+give_name(struct point_writer *pw, const char *name, struct err *err)
 {
-	struct point *p = &pw->point;
 	char path[PATH_LEN];
 
-	if (write_manifest(pw, m, sums, err) == -1 || store_sync_dir(pw->r->st, pw->partial, err) == -1)
+	snprintf(path, sizeof(path), "%s/%.200s", pw->point.folder, name);
+	if (lock_check(pw->lk, err) == -1 || store_rename(pw->r->st, pw->partial, path, err) == -1)
 		return (-1);
+	pw->published = true;
+	return (store_sync_dir(pw->r->st, pw->point.folder, err));
+}
+
+/* The next free name of the point's time. */
+static int
+give_free_name(struct point_writer *pw, struct err *err)
+{
+	struct point *p = &pw->point;
+	int is_free;
+
 	for (p->suffix = 1; p->suffix <= SUFFIX_MAX; p->suffix++) {
 		point_name(p->time, p->suffix, p->name);
-		snprintf(path, sizeof(path), "%s/%s", p->folder, p->name);
-		if (lock_check(pw->lk, err) == -1)
+		if ((is_free = point_name_is_free(pw->r, p, err)) == -1)
 			return (-1);
-		if (store_rename(pw->r->st, pw->partial, path, err) == 0) {
-			pw->published = true;
-			return (store_sync_dir(pw->r->st, p->folder, err));
-		}
-		if (err->code != EEXIST && err->code != ENOTEMPTY)
+		if (!is_free)
+			continue;
+		if (give_name(pw, p->name, err) == 0)
+			return (0);
+		if (pw->published || (err->code != EEXIST && err->code != ENOTEMPTY))
 			return (-1);
 	}
 	return (-1);
 }
 
 int
-point_publish(struct point_writer *pw, const struct manifest *m, struct buf *sums, struct err *err)
+point_publish_text(struct point_writer *pw, const char *file, const struct buf *manifest, const char *name, struct buf *sums, struct err *err)
 {
-	if (publish(pw, m, sums, err) == 0)
+	if (write_manifest(pw, file, manifest, sums, err) == 0 && (name != NULL ? give_name(pw, name, err) : give_free_name(pw, err)) == 0) {
+		if (name != NULL)
+			snprintf(pw->point.name, sizeof(pw->point.name), "%s", name);
 		return (0);
+	}
 	if (!pw->published)
 		tell_why(pw, err);
 	return (-1);
+}
+
+int
+point_publish(struct point_writer *pw, const struct manifest *m, struct buf *sums, struct err *err)
+{
+	struct buf text = BUF_INIT;
+	int rc = -1;
+
+	if (manifest_encode(m, &text, err) == 0)
+		rc = point_publish_text(pw, MANIFEST_NAME, &text, NULL, sums, err);
+	buf_free(&text);
+	return (rc);
 }
 
 const struct point *

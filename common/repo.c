@@ -140,7 +140,30 @@ repo_close(struct repo *r)
 struct listing {
 	struct points	*out;
 	const char	*folder;
+	bool		 places;	/* each folder, not each point */
 };
+
+static bool
+has_ending(const char *name, const char *ending)
+{
+	/* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): no list of points has entries and no memory */
+	size_t n = strlen(name), e = strlen(ending);
+
+	return (n > e && strcmp(name + n - e, ending) == 0);
+}
+
+bool
+point_place_parse(const char *name, char base[NAMING_MAX], time_t *t, unsigned int *suffix)
+{
+	size_t n = strlen(name);
+
+	if (n >= NAMING_MAX)
+		return (false);
+	memcpy(base, name, n + 1);
+	if (has_ending(name, PLACE_NEW) || has_ending(name, PLACE_OLD))
+		base[n - 4] = '\0';
+	return (point_name_parse(base, t, suffix));
+}
 
 static int
 add_point(void *arg, const char *name, struct err *err)
@@ -148,9 +171,12 @@ add_point(void *arg, const char *name, struct err *err)
 	struct listing *l = arg;
 	struct points *ps = l->out;
 	struct point p = { .suffix = 0 }, *v;
+	char base[NAMING_MAX];
 
-	if (!point_name_parse(name, &p.time, &p.suffix))
+	if (!point_place_parse(name, base, &p.time, &p.suffix))
 		return (0);
+	if (!l->places)
+		name = base;
 	if (ps->n == ps->cap) {
 		ps->cap = ps->cap == 0 ? 64 : ps->cap * 2;
 		if ((v = realloc(ps->v, ps->cap * sizeof(*v))) == NULL)
@@ -173,19 +199,47 @@ compare_points(const void *pa, const void *pb)
 		return (c);
 	if (a->time != b->time)
 		return (a->time < b->time ? -1 : 1);
-	return (a->suffix < b->suffix ? -1 : a->suffix > b->suffix);
+	if (a->suffix != b->suffix)
+		return (a->suffix < b->suffix ? -1 : 1);
+	return (strcmp(a->name, b->name));
+}
+
+/* While a point is consolidated its folder has other names: one point all the same. */
+static void
+drop_doubles(struct points *ps)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < ps->n; i++)
+		if (n == 0 || compare_points(&ps->v[n - 1], &ps->v[i]) != 0)
+			ps->v[n++] = ps->v[i];
+	ps->n = n;
+}
+
+static int
+list_machine(struct repo *r, const char *folder, bool places, struct points *out, struct err *err)
+{
+	struct listing l = { out, folder, places };
+
+	if (store_list(r->st, folder, add_point, &l, err) == -1)
+		return (-1);
+	if (out->n > 1) {
+		qsort(out->v, out->n, sizeof(*out->v), compare_points);
+		drop_doubles(out);
+	}
+	return (0);
 }
 
 int
 repo_points(struct repo *r, const char *folder, struct points *out, struct err *err)
 {
-	struct listing l = { out, folder };
+	return (list_machine(r, folder, false, out, err));
+}
 
-	if (store_list(r->st, folder, add_point, &l, err) == -1)
-		return (-1);
-	if (out->n > 1)
-		qsort(out->v, out->n, sizeof(*out->v), compare_points);
-	return (0);
+int
+repo_places(struct repo *r, const char *folder, struct points *out, struct err *err)
+{
+	return (list_machine(r, folder, true, out, err));
 }
 
 /* Where the repository is a file system of its own, this one is there, and only root may read it. */
@@ -206,8 +260,8 @@ add_machine(void *arg, const char *name, struct err *err)
 	return (buf_add(names, name, strlen(name) + 1, err));
 }
 
-int
-repo_all_points(struct repo *r, struct points *out, struct err *err)
+static int
+list_all(struct repo *r, bool places, struct points *out, struct err *err)
 {
 	struct buf names = BUF_INIT;
 	struct store_stat sb;
@@ -218,7 +272,7 @@ repo_all_points(struct repo *r, struct points *out, struct err *err)
 	for (size_t at = 0; at < names.len; at += strlen(names.ptr + at) + 1) {
 		/* Readers take no lock: what goes meanwhile is no error. */
 		if ((store_stat(r->st, names.ptr + at, &sb, err) == -1 ||
-		    (sb.is_dir && repo_points(r, names.ptr + at, out, err) == -1)) && err->code != ENOENT &&
+		    (sb.is_dir && list_machine(r, names.ptr + at, places, out, err) == -1)) && err->code != ENOENT &&
 		    !is_lost_and_found(names.ptr + at, err))
 			goto out;
 	}
@@ -228,8 +282,20 @@ out:
 	return (rc);
 }
 
-static bool
-is_pruned(struct repo *r, const struct point *p)
+int
+repo_all_points(struct repo *r, struct points *out, struct err *err)
+{
+	return (list_all(r, false, out, err));
+}
+
+int
+repo_all_places(struct repo *r, struct points *out, struct err *err)
+{
+	return (list_all(r, true, out, err));
+}
+
+bool
+repo_is_pruned(struct repo *r, const struct point *p)
 {
 	struct err ignored = ERR_INIT;
 	struct store_stat sb;
@@ -257,7 +323,7 @@ choose(struct repo *r, const struct points *ps, const struct point_spec *sp, str
 	size_t i, found = 0;
 
 	for (i = 0; i < ps->n; i++) {
-		if (strncmp(ps->v[i].name, sp->prefix, strlen(sp->prefix)) != 0 || is_pruned(r, &ps->v[i]))
+		if (strncmp(ps->v[i].name, sp->prefix, strlen(sp->prefix)) != 0 || repo_is_pruned(r, &ps->v[i]))
 			continue;
 		if (strcmp(ps->v[i].name, sp->prefix) == 0) {
 			*out = ps->v[i];
@@ -300,6 +366,51 @@ points_free(struct points *p)
 	*p = (struct points)POINTS_INIT;
 }
 
+/*
+ * The path of a point's file at the ${try}th try: a point that is just being consolidated is looked for where it is meanwhile.  Returns whether
+ * there is one to try.
+ */
+static bool
+file_path(struct repo *r, const struct point *p, const char *name, unsigned int try, char path[PATH_LEN])
+{
+	static const char *const endings[] = { "", PLACE_NEW, "", PLACE_OLD };
+	char folder[PATH_LEN], place[NAMING_MAX + 8];
+	struct err ignored = ERR_INIT;
+	struct store_stat sb;
+
+	if (try >= sizeof(endings) / sizeof(endings[0]))
+		return (false);
+	if (try > 0 && (has_ending(p->name, PLACE_NEW) || has_ending(p->name, PLACE_OLD)))
+		return (false);
+	/* Where the folder is there, only the file is missing, unless it came just now. */
+	if (try > 0 && make_path(folder, p->folder, p->name, NULL, &ignored) == 0 && store_stat(r->st, folder, &sb, &ignored) == 0) {
+		if (try > 1)
+			return (false);
+		return (make_path(path, p->folder, p->name, name, &ignored) == 0);
+	}
+	snprintf(place, sizeof(place), "%s%s", p->name, endings[try]);
+	return (make_path(path, p->folder, place, name, &ignored) == 0);
+}
+
+int
+repo_read_small(struct repo *r, const struct point *p, const char *name, size_t max, struct buf *out, struct err *err)
+{
+	struct err why = ERR_INIT;
+	char path[PATH_LEN];
+
+	if (make_path(path, p->folder, p->name, name, err) == -1)
+		return (-1);
+	for (unsigned int try = 0; file_path(r, p, name, try, path); try++) {
+		if (store_read_small(r->st, path, max, out, &why) == 0)
+			return (0);
+		if (try == 0 || why.code != ENOENT)
+			*err = why;
+		if (why.code != ENOENT)
+			break;
+	}
+	return (-1);
+}
+
 static int
 read_manifest(struct repo *r, const struct point *p, const char *name, struct manifest *m, struct err *err)
 {
@@ -309,7 +420,7 @@ read_manifest(struct repo *r, const struct point *p, const char *name, struct ma
 
 	if (make_path(path, p->folder, p->name, name, err) == -1)
 		return (-1);
-	if (store_read_small(r->st, path, MANIFEST_MAX, &text, err) == 0) {
+	if (repo_read_small(r, p, name, MANIFEST_MAX, &text, err) == 0) {
 		rc = manifest_decode(m, text.ptr, text.len, err);
 		/* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): no list of points has entries and no memory */
 		if (rc == 0 && (name_escape(m->vm, folder, err) == -1 || strcmp(folder, p->folder) != 0 || m->time != p->time)) {
@@ -328,7 +439,7 @@ repo_manifest(struct repo *r, const struct point *p, struct manifest *m, struct 
 {
 	if (read_manifest(r, p, MANIFEST_NAME, m, err) == 0)
 		return (0);
-	if (err->code == ENOENT && (is_pruned(r, p) || is_gone(r, p)))
+	if (err->code == ENOENT && (repo_is_pruned(r, p) || is_gone(r, p)))
 		err_set(err, ESTALE, "%s@%s was pruned", p->folder, p->name);
 	return (-1);
 }
@@ -344,11 +455,21 @@ repo_manifest_any(struct repo *r, const struct point *p, struct manifest *m, str
 struct store_file *
 repo_file(struct repo *r, const struct point *p, const char *name, struct err *err)
 {
+	struct err why = ERR_INIT;
+	struct store_file *f;
 	char path[PATH_LEN];
 
 	if (make_path(path, p->folder, p->name, name, err) == -1)
 		return (NULL);
-	return (store_file_open(r->st, path, err));
+	for (unsigned int try = 0; file_path(r, p, name, try, path); try++) {
+		if ((f = store_file_open(r->st, path, &why)) != NULL)
+			return (f);
+		if (try == 0 || why.code != ENOENT)
+			*err = why;
+		if (why.code != ENOENT)
+			break;
+	}
+	return (NULL);
 }
 
 struct sweep {
@@ -357,14 +478,6 @@ struct sweep {
 	unsigned int	*swept;
 	const char	*folder;
 };
-
-static bool
-has_ending(const char *name, const char *ending)
-{
-	size_t n = strlen(name), e = strlen(ending);
-
-	return (n > e && strcmp(name + n - e, ending) == 0);
-}
 
 /* Renamed first, so that a writer who was only asleep cannot publish what is half removed. */
 static int
@@ -416,7 +529,7 @@ repo_sweep_alone(struct repo *r, struct lock *lk, unsigned int *swept, struct er
 	struct sweep s = { .r = r, .swept = swept, .token = lock_token(lk) };
 
 	*swept = 0;
-	return (store_list(r->st, ".", sweep_machine, &s, err));
+	return (repo_settle(r, lk, err) == -1 ? -1 : store_list(r->st, ".", sweep_machine, &s, err));
 }
 
 int

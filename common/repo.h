@@ -29,6 +29,10 @@ struct point {
 	unsigned int	 suffix;		/* 1, or more for further points of one second */
 };
 
+/* The endings of a point's folder while it is consolidated (point_swap.c). */
+#define PLACE_NEW	".new"
+#define PLACE_OLD	".old"
+
 struct points {
 	struct point	*v;
 	size_t		 n, cap;
@@ -50,6 +54,16 @@ int repo_points(struct repo *r, const char *folder, struct points *out, struct e
 /** repo_all_points(r, out, err): Those of all machines, by folder and then by time.  Fails: -1. */
 int repo_all_points(struct repo *r, struct points *out, struct err *err);
 
+/**
+ * repo_places(r, folder, out, err), repo_all_places(r, out, err):
+ * The same, but every folder that may hold an archive: while a point is consolidated it has two, and ->name has the ending.  Fails: -1.
+ */
+int repo_places(struct repo *r, const char *folder, struct points *out, struct err *err);
+int repo_all_places(struct repo *r, struct points *out, struct err *err);
+
+/** point_place_parse(name, base, t, suffix): The name of a point's folder, without its ending.  Returns whether it is one. */
+bool point_place_parse(const char *name, char base[NAMING_MAX], time_t *t, unsigned int *suffix);
+
 /** repo_find(r, spec, out, err): The point that "VM@TIME" means.  Fails: -1 when there is none, or more than one. */
 int repo_find(struct repo *r, const char *spec, struct point *out, struct err *err);
 
@@ -65,8 +79,24 @@ int repo_manifest(struct repo *r, const struct point *p, struct manifest *m, str
 /** repo_manifest_any(r, p, m, err): The same, but also that of a point that was pruned while others still need its archive. */
 int repo_manifest_any(struct repo *r, const struct point *p, struct manifest *m, struct err *err);
 
-/** repo_file(r, p, name, err): Open a file of a point to read.  Fails: NULL. */
+/** repo_is_pruned(r, p): Whether the point was pruned while others still need its archive. */
+bool repo_is_pruned(struct repo *r, const struct point *p);
+
+/** repo_file(r, p, name, err): Open a file of a point to read, wherever the point is while it is consolidated.  Fails: NULL. */
 struct store_file *repo_file(struct repo *r, const struct point *p, const char *name, struct err *err);
+
+/** repo_read_small(r, p, name, max, out, err): The same, all of a file of at most ${max} bytes, which the caller frees with buf_free().  Fails: -1. */
+int repo_read_small(struct repo *r, const struct point *p, const char *name, size_t max, struct buf *out, struct err *err);
+
+/** point_name_is_free(r, p, err): 1 when no folder has the name of the point ${p}, or will have it; 0 and EEXIST when one does; -1 on error. */
+int point_name_is_free(struct repo *r, const struct point *p, struct err *err);
+
+/**
+ * repo_settle(r, lk, err):
+ * Finish, as the holder of the repository alone, what consolidations have published as `<point>.new` (FORMAT.md, "A consolidated point").  To be called
+ * before anything else that such a holder does with points; repo_sweep_alone() does so.  Fails: -1.
+ */
+int repo_settle(struct repo *r, struct lock *lk, struct err *err);
 
 /**
  * repo_sweep(r, program, swept, err):
@@ -114,6 +144,13 @@ struct store_file *point_create(struct point_writer *pw, const char *name, struc
  * Fails:  -1.  If only the last fsync failed, the point may be visible but not durable: fail the run.
  */
 int point_publish(struct point_writer *pw, const struct manifest *m, struct buf *sums, struct err *err);
+
+/**
+ * point_publish_text(pw, file, manifest, name, sums, err):
+ * The same with a manifest in JSON, in the file ${file} (manifest.json or pruned.json), and under the name ${name} instead of the next free one of the
+ * point's time (unless NULL).  Fails: -1; err->code is EEXIST when there is a folder ${name}.
+ */
+int point_publish_text(struct point_writer *pw, const char *file, const struct buf *manifest, const char *name, struct buf *sums, struct err *err);
 
 /** point_published(pw): The point, once it is published. */
 const struct point *point_published(const struct point_writer *pw);

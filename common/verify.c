@@ -61,6 +61,24 @@ open_file(const struct sums *s, const char *name, struct err *err)
 	return (f);
 }
 
+/* A point that was consolidated since its manifest was read has other files than that says, and rightly so: its blocks are checked all the same. */
+static bool
+was_consolidated(const struct sums *s)
+{
+	struct manifest now = MANIFEST_INIT;
+	bool changed = repo_manifest(s->r, s->p, &now, &(struct err)ERR_INIT) == 0 && strcmp(now.archive.id, s->m->archive.id) != 0;
+
+	manifest_free(&now);
+	return (changed);
+}
+
+static void
+damaged(const struct sums *s, const char *name, const struct err *why)
+{
+	if (!was_consolidated(s))
+		s->ops->damage(s->arg, name, why);
+}
+
 static int
 check_sum(const struct sums *s, const char *name, const char *want, struct err *err)
 {
@@ -72,7 +90,7 @@ check_sum(const struct sums *s, const char *name, const char *want, struct err *
 	if (!s->archive && strcmp(name, s->m->archive.file) == 0)
 		return (0);
 	if ((f = open_file(s, name, &why)) == NULL) {
-		s->ops->damage(s->arg, name, &why);
+		damaged(s, name, &why);
 		return (0);
 	}
 	s->ops->begin(s->arg, name, f->size);
@@ -84,7 +102,7 @@ check_sum(const struct sums *s, const char *name, const char *want, struct err *
 		return (-1);
 	}
 	if (rc == -1)
-		s->ops->damage(s->arg, name, &why);
+		damaged(s, name, &why);
 	return (0);
 }
 
@@ -105,7 +123,7 @@ damage(const struct sums *s, const char *text)
 	struct err why = ERR_INIT;
 
 	err_set(&why, 0, "%s", text);
-	s->ops->damage(s->arg, SUMS_NAME, &why);
+	damaged(s, SUMS_NAME, &why);
 }
 
 int
@@ -115,14 +133,13 @@ verify_sums(struct repo *r, const struct point *p, const struct manifest *m, boo
 	const struct sums s = { r, p, m, archive, ops, arg };
 	const char *must[] = { MANIFEST_NAME, INDEX_MEMBER, m->archive.file };
 	bool seen[3] = { false, false, false };
-	char path[2 * NAMING_MAX + 32], *line, *save = NULL, *name;
+	char *line, *save = NULL, *name;
 	struct err why = ERR_INIT;
 	struct buf sums = BUF_INIT;
 	int rc = -1;
 
-	snprintf(path, sizeof(path), "%s/%s/" SUMS_NAME, p->folder, p->name);
-	if (store_read_small(r->st, path, SUMS_MAX, &sums, &why) == -1) {
-		ops->damage(arg, SUMS_NAME, &why);
+	if (repo_read_small(r, p, SUMS_NAME, SUMS_MAX, &sums, &why) == -1) {
+		damaged(&s, SUMS_NAME, &why);
 		rc = 0;
 		goto out;
 	}

@@ -31,32 +31,25 @@ open_manifest(const struct options *o, const char *spec, struct opened *out, str
 	return (repo_manifest(out->repo, &out->point, &out->manifest, err));
 }
 
-/* A lost manifest is made good by the archive: it is worth a warning. */
-static struct archive_reader *
-open_archive(const struct options *o, const char *spec, struct opened *out, struct err *err)
-{
-	struct err lost = ERR_INIT;
-
-	if (o->archive != NULL)
-		return (archive_open_bare(o->archive, err));
-	if (open_manifest(o, spec, out, &lost) == 0)
-		return (archive_open_point(out->repo, &out->point, &out->manifest, err));
-	if (out->repo == NULL || out->point.name[0] == '\0' || lost.code == ESTALE) {
-		*err = lost;
-		return (NULL);
-	}
-	fprintf(stderr, "virt-restore: warning: %s: what the archive says of itself is used\n", human_safe(lost.text));
-	return (archive_open_point(out->repo, &out->point, NULL, err));
-}
-
 int
 open_point_quietly(const struct options *o, const char *spec, struct opened *out, struct err *err)
 {
-	struct archive_reader *ar = open_archive(o, spec, out, err);
+	struct err lost = ERR_INIT;
+	struct archive_reader *ar;
 
-	if (ar == NULL)
-		return (-1);
-	return ((out->set = archive_set_new(out->repo, ar, out->point.folder, err)) == NULL ? -1 : 0);
+	if (o->archive != NULL) {
+		if ((ar = archive_open_bare(o->archive, err)) != NULL)
+			out->set = archive_set_new(NULL, ar, "", err);
+	} else if (open_manifest(o, spec, out, &lost) == 0)
+		out->set = archive_set_open(out->repo, &out->point, &out->manifest, err);
+	else if (out->repo == NULL || out->point.name[0] == '\0' || lost.code == ESTALE)
+		*err = lost;
+	else {
+		/* A lost manifest is made good by the archive: it is worth a warning. */
+		fprintf(stderr, "virt-restore: warning: %s: what the archive says of itself is used\n", human_safe(lost.text));
+		out->set = archive_set_open(out->repo, &out->point, NULL, err);
+	}
+	return (out->set == NULL ? -1 : 0);
 }
 
 int
