@@ -95,8 +95,8 @@ catch_signals(void)
 static void
 warn_ignored(const struct conf_job *job)
 {
-	static const char *const keys[] = { "schedule", "replicate", "full" };
-	const struct conf_where *at[] = { &job->schedule_at, &job->replicate_at, &job->full_at };
+	static const char *const keys[] = { "schedule", "replicate" };
+	const struct conf_where *at[] = { &job->schedule_at, &job->replicate_at };
 
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
 		if (at[i]->line != 0)

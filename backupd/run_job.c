@@ -10,9 +10,9 @@
 #include "human.h"
 #include "images.h"
 #include "progress.h"
-#include "prune_after.h"
 #include "repo.h"
 #include "settle.h"
+#include "upkeep_after.h"
 
 #define PROGRAM		"virt-backupd " OVB_VERSION
 #define LOCK_WAIT_S	60u		/* for somebody who prunes or repacks */
@@ -219,7 +219,7 @@ run_job(const struct conf_job *job, const struct run_options *opt, struct err *e
 	}
 	lock_release(run.lock);
 	run.lock = NULL;
-	if (prune_after(run.repo, job, &done, opt) != 0)
+	if (upkeep_after(run.repo, job, &done, opt) != 0)
 		rc = 1;
 out:
 	succeeded_free(&done);

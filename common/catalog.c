@@ -42,6 +42,7 @@ static int
 take_manifest(struct catalog_entry *e, const struct manifest *m, struct err *err)
 {
 	e->stored = m->stored;
+	e->full = strcmp(m->kind, "full") == 0 && m->nreferences == 0;
 	e->has_id = uuid_parse(m->archive.id, e->id) == 0;
 	if (copy_text(&e->vm, m->vm, err) == -1 || copy_text(&e->job, m->job, err) == -1 || copy_text(&e->uuid, m->uuid, err) == -1)
 		return (-1);

@@ -22,6 +22,7 @@ struct catalog_entry {
 	uint64_t	 stored;		/* bytes */
 	bool		 listed;		/* false: it was pruned, but its archive may still be needed */
 	bool		 is_protected;
+	bool		 full;			/* its archive holds all of every disk, as stock tar restores it */
 	bool		 has_id;
 	archive_id	 id;			/* of its archive */
 	archive_id	*references;		/* other archives that it needs */

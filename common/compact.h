@@ -60,6 +60,16 @@ int compact_write(struct repo *r, struct lock *lk, const struct point *p, const 
 int compact_after_prune(struct repo *r, struct lock *lk, const struct compact_how *how, struct compact_stats *stats, struct err *err);
 
 /**
+ * compact_prune(r, job, how, p, stats, err):
+ * prune_run() and compact_after_prune(), under one lock.  That archives cannot be packed is said, and no failure.  Fails: -1 as prune_run() does; err->code is
+ * EBUSY when others hold the repository, and nothing was done.
+ */
+struct prune;
+struct prune_job;
+int compact_prune(struct repo *r, const struct prune_job *job, const struct compact_how *how, struct prune *p, struct compact_stats *stats,
+    struct err *err);
+
+/**
  * compact_dead_share(r, p, share, err):
  * *${share} is how much of the stored blocks of the point's archive, 0 to 1 by their stored size, no kept point uses.  Fails: -1, also when a kept point
  * cannot be read.

@@ -24,6 +24,7 @@ static const struct command {
 	{ "prune", command_prune, 1, 1, "JOB" },
 	{ "protect", command_protect, 1, 1, "POINT" },
 	{ "unprotect", command_unprotect, 1, 1, "POINT" },
+	{ "consolidate", command_consolidate, 1, 1, "POINT" },
 	{ "verify", command_verify, 0, 1, "[POINT]" },
 };
 
@@ -36,6 +37,7 @@ usage(FILE *f)
 	    "Usage: virt-backupctl [OPTION...] prune JOB          let go of the points that the job's \"keep\" no longer keeps\n"
 	    "       virt-backupctl [OPTION...] protect POINT      never prune it\n"
 	    "       virt-backupctl [OPTION...] unprotect POINT    prune it when its time comes\n"
+	    "       virt-backupctl [OPTION...] consolidate POINT  make it a full archive, which stock tar restores\n"
 	    "       virt-backupctl [OPTION...] verify [POINT]     check all points, or one, and say which are damaged\n"
 	    "\n"
 	    "POINT is VM@latest, VM@2026-11-22T01:30:00Z, or VM@ and the beginning of a time.\n"

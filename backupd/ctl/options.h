@@ -35,6 +35,7 @@ void ctl_print_json(json_t *o, size_t flags);
 int command_prune(const struct options *o);
 int command_protect(const struct options *o);
 int command_unprotect(const struct options *o);
+int command_consolidate(const struct options *o);
 int command_verify(const struct options *o);
 
 #endif

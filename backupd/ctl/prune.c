@@ -3,9 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "compacting.h"
 #include "conf.h"
 #include "human.h"
-#include "options.h"
 #include "prune.h"
 #include "repo_named.h"
 
@@ -69,17 +69,26 @@ count_points(const struct prune *p, size_t *gone, size_t *unlisted, size_t *kept
 		}
 }
 
+/* What packing has given back. */
+static uint64_t
+net(const struct compact_stats *packed)
+{
+	return (packed->freed > packed->written ? packed->freed - packed->written : 0);
+}
+
 static void
-print_summary(const struct prune *p, const struct prune_job *job, bool dry)
+print_summary(const struct prune *p, const struct prune_job *job, const struct compact_stats *packed, bool dry)
 {
 	char size[HUMAN_LEN];
 	size_t gone, unlisted, kept;
 
 	count_points(p, &gone, &unlisted, &kept);
 	printf("%s: %zu point%s %s, %zu %s", job->name, gone, gone == 1 ? "" : "s", dry ? "would go" : "gone", kept, dry ? "would stay" : "kept");
-	printf("; %s %s", human_size(dry ? prune_would_free(p) : p->freed, size), dry ? "would be freed" : "freed");
+	printf("; %s %s", human_size(dry ? prune_would_free(p) : p->freed + net(packed), size), dry ? "would be freed" : "freed");
 	if (unlisted > 0)
 		printf("; the data of %zu stays, as other points need it", unlisted);
+	if (packed->repacked > 0)
+		printf("; %u archive%s packed", packed->repacked, packed->repacked == 1 ? "" : "s");
 	putchar('\n');
 }
 
@@ -98,15 +107,16 @@ point_json(const struct prune *p, size_t i, const struct prune_job *job)
 }
 
 static void
-print_json(const struct prune *p, const struct prune_job *job, bool dry)
+print_json(const struct prune *p, const struct prune_job *job, const struct compact_stats *packed, bool dry)
 {
 	json_t *points = json_array();
 
 	for (size_t i = 0; i < p->catalog.n; i++)
 		if (p->v[i].judged)
 			json_array_append_new(points, point_json(p, i, job));
-	ctl_print_json(json_pack("{s:s, s:b, s:o, s:I, s:I}", "job", job->name, "dry_run", (int)dry, "points", points, "folders_removed",
-	    (json_int_t)(dry ? prune_count(p, PRUNE_REMOVE) : p->done), "freed", (json_int_t)(dry ? prune_would_free(p) : p->freed)), JSON_INDENT(2));
+	ctl_print_json(json_pack("{s:s, s:b, s:o, s:I, s:I, s:I}", "job", job->name, "dry_run", (int)dry, "points", points, "folders_removed",
+	    (json_int_t)(dry ? prune_count(p, PRUNE_REMOVE) : p->done + packed->removed), "archives_packed", (json_int_t)packed->repacked, "freed",
+	    (json_int_t)(dry ? prune_would_free(p) : p->freed + net(packed))), JSON_INDENT(2));
 }
 
 /* What is damaged is never pruned, and may keep others from being: worth a word. */
@@ -130,38 +140,30 @@ warn_damaged(const struct prune *p)
 }
 
 static int
-prune_locked(struct repo *r, const struct prune_job *job, struct prune *p, struct err *err)
-{
-	struct lock *lk = lock_alone_wait(r->st, PROGRAM, LOCK_WAIT_S, &interrupted, err);
-	int rc;
-
-	if (lk == NULL)
-		return (-1);
-	rc = prune_run(r, lk, job, &interrupted, p, err);
-	return (lock_end(lk, rc == 0 ? err : &(struct err)ERR_INIT) == -1 ? -1 : rc);
-}
-
-static int
 prune(const struct options *o, const struct conf_job *job, struct err *err)
 {
 	const char *where = o->repository != NULL ? o->repository : job->repository->name;
 	struct prune_job pj = { .name = job->name, .keep = &job->keep, .now = time(NULL) };
+	struct compact_stats packed = { .written = 0 };
 	struct prune p = PRUNE_INIT;
+	struct progress progress;
+	struct compact_how how = compacting(o, &progress);
 	struct repo *r;
 	int rc;
 
 	if ((r = repo_open_named(o->config, where, err)) == NULL)
 		return (-1);
-	rc = o->dry_run ? prune_decide(r, &pj, &p, err) : prune_locked(r, &pj, &p, err);
+	rc = o->dry_run ? prune_decide(r, &pj, &p, err) : compact_prune(r, &pj, &how, &p, &packed, err);
+	progress_end(&progress);
 	warn_damaged(&p);
 	if (rc == 0 && job->keep_at.line == 0)
 		fprintf(stderr, "virt-backupctl: job %s has no \"keep\": all its points are kept\n", job->name);
 	if (rc == 0 && o->json)
-		print_json(&p, &pj, o->dry_run);
+		print_json(&p, &pj, &packed, o->dry_run);
 	else if (rc == 0) {
 		if (o->dry_run)
 			print_table(&p, &pj);
-		print_summary(&p, &pj, o->dry_run);
+		print_summary(&p, &pj, &packed, o->dry_run);
 	}
 	prune_free(&p);
 	repo_close(r);
