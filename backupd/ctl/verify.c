@@ -15,6 +15,7 @@
 #include "verify.h"
 
 #define SHOWN_MAX	100u		/* damages that are listed */
+#define LOOKS		3u		/* at all folders, before an archive is missing */
 
 struct verify {
 	const struct options	*o;
@@ -349,10 +350,38 @@ report(const struct verify *v)
 	return (good ? EXIT_DONE : EXIT_FAILED);
 }
 
+static bool
+names_missing(const struct catalog *c)
+{
+	size_t count;
+
+	for (size_t i = 0; i < c->n; i++)
+		for (size_t k = 0; c->v[i].listed && k < c->v[i].nreferences; k++) {
+			catalog_find(c, c->v[i].references[k], &count);
+			if (count == 0)
+				return (true);
+		}
+	return (false);
+}
+
+/* Readers take no lock: while somebody packs archives, a folder may have been looked at before the new one was there, and after the old one went. */
+static int
+load_catalog(struct verify *v, struct err *err)
+{
+	for (unsigned int looks = 0; looks < LOOKS; looks++) {
+		catalog_free(&v->catalog);
+		if (catalog_load(v->r, &v->catalog, err) == -1)
+			return (-1);
+		if (!names_missing(&v->catalog))
+			break;
+	}
+	return (0);
+}
+
 static int
 verify(struct verify *v, struct err *err)
 {
-	if (io_random(&v->random, sizeof(v->random), err) == -1 || catalog_load(v->r, &v->catalog, err) == -1 || select_points(v, err) == -1 ||
+	if (io_random(&v->random, sizeof(v->random), err) == -1 || load_catalog(v, err) == -1 || select_points(v, err) == -1 ||
 	    (v->map = damage_map_new(&v->catalog, err)) == NULL)
 		return (-1);
 	v->random |= 1;
