@@ -15,6 +15,7 @@ PKG_LIBS     = $(shell pkg-config --libs $(LIBS_COMMON)) -lbz2
 # virt-restore is never linked to libvirt: it must work where there is none.
 BACKUPD_LIBS = $(shell pkg-config --libs libnbd libvirt)
 RESTORE_LIBS = $(shell pkg-config --libs libnbd)
+CTL_LIBS     = $(shell pkg-config --libs libnbd)
 
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wformat=2 -Wvla
 HARDEN   := -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
@@ -24,7 +25,9 @@ ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now -pthread $(LDFLAGS) $(SANITIZE)
 
 COMMON   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard common/*.c))
 BACKUPD  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/*.c))
-CTL      := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/ctl/*.c))
+# virt-backupctl reads images as backupd does, to compare them with what is stored.
+CTL      := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/ctl/*.c)) \
+            $(addprefix $(BUILD)/backupd/,source.o source_image.o source_nbd.o qemu_nbd.o image_lock.o deadline.o)
 RESTORE  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard restore/*.c))
 UNIT     := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 # Tests of backupd/ with a stand-in for libvirt, and with deadlines that count shorter seconds.
@@ -133,6 +136,7 @@ $(BUILD)/bin/virt-backupd: $(BACKUPD) $(BUILD)/libcommon.a
 $(BUILD)/bin/virt-backupctl: $(CTL) $(BUILD)/libcommon.a
 $(BUILD)/bin/virt-restore: $(RESTORE) $(BUILD)/libcommon.a
 $(BUILD)/bin/virt-backupd: PROGRAM_LIBS = $(BACKUPD_LIBS)
+$(BUILD)/bin/virt-backupctl: PROGRAM_LIBS = $(CTL_LIBS)
 $(BUILD)/bin/virt-restore: PROGRAM_LIBS = $(RESTORE_LIBS)
 $(PROGRAMS):
 	@mkdir -p $(@D)

@@ -11,7 +11,7 @@
 
 #define CONFIG_DEFAULT	"/etc/openvirt-backup/backupd.conf"
 
-enum { OPTION_DRY_RUN = 256, OPTION_DIRECT, OPTION_JOB, OPTION_SAMPLE };	/* without a letter */
+enum { OPTION_DRY_RUN = 256, OPTION_DIRECT, OPTION_JOB, OPTION_SAMPLE, OPTION_AGAINST_SOURCE };	/* without a letter */
 
 volatile sig_atomic_t interrupted;
 
@@ -46,6 +46,7 @@ usage(FILE *f)
 	    "  -c, --config FILE      the configuration (%s)\n"
 	    "      --dry-run          prune: only say what would go, and why the others stay\n"
 	    "      --job JOB          verify: only points of this job\n"
+	    "      --against-source   verify: compare the point with the images that it was made of\n"
 	    "      --sample PERCENT   verify: a random share of each archive only\n"
 	    "      --direct           work on the repository itself, not through the daemon (always so in this version)\n"
 	    "  -j, --json             print JSON\n"
@@ -118,7 +119,7 @@ parse(int argc, char **argv, struct options *o)
 		{ "repository", required_argument, NULL, 'r' }, { "config", required_argument, NULL, 'c' },
 		{ "dry-run", no_argument, NULL, OPTION_DRY_RUN }, { "job", required_argument, NULL, OPTION_JOB },
 		{ "sample", required_argument, NULL, OPTION_SAMPLE }, { "direct", no_argument, NULL, OPTION_DIRECT },
-		{ "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'V' },
+		{ "against-source", no_argument, NULL, OPTION_AGAINST_SOURCE }, { "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'V' },
 		{ NULL, 0, NULL, 0 },
 	};
 	const char *sample = NULL;
@@ -143,6 +144,9 @@ parse(int argc, char **argv, struct options *o)
 			break;
 		case OPTION_SAMPLE:
 			sample = optarg;
+			break;
+		case OPTION_AGAINST_SOURCE:
+			o->against_source = true;
 			break;
 		case OPTION_DIRECT:
 			break;
@@ -194,6 +198,10 @@ check_arguments(const struct command *c, const struct options *o)
 	}
 	if ((o->job != NULL || o->sample < 100) && c->run != command_verify) {
 		fprintf(stderr, "virt-backupctl: --job and --sample belong to verify\n");
+		return (-1);
+	}
+	if (o->against_source && (c->run != command_verify || o->nargs == 0 || o->sample < 100)) {
+		fprintf(stderr, "virt-backupctl: --against-source belongs to verify, with a point and without --sample\n");
 		return (-1);
 	}
 	if (o->job != NULL && o->nargs > 0) {

@@ -18,7 +18,7 @@ struct options {
 	const char	*repository;		/* name or URL; NULL: the job's, or the first configured one */
 	const char	*job;			/* of verify: only its points */
 	double		 sample;		/* of verify: per cent of the frames; 100: all */
-	bool		 json, dry_run;
+	bool		 json, dry_run, against_source;
 	char		**args;			/* after the command */
 	int		 nargs;
 };

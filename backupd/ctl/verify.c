@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "against_source.h"
 #include "archive_reader.h"
 #include "damage_map.h"
 #include "extract.h"
@@ -392,6 +393,21 @@ verify(struct verify *v, struct err *err)
 	return (tell_broken(v, err));
 }
 
+static int
+compare_point(const struct options *o)
+{
+	struct repo *r = NULL;
+	struct err err = ERR_INIT;
+	struct point p;
+	bool same = false;
+	int rc = -1;
+
+	if ((r = repo_open_named(o->config, o->repository, &err)) != NULL && repo_find(r, o->args[0], &p, &err) == 0)
+		rc = against_source(o, r, &p, &same, &err);
+	repo_close(r);
+	return (rc == -1 ? ctl_error(&err) : same ? EXIT_DONE : EXIT_FAILED);
+}
+
 int
 command_verify(const struct options *o)
 {
@@ -399,6 +415,8 @@ command_verify(const struct options *o)
 	struct err err = ERR_INIT;
 	int rc = -1;
 
+	if (o->against_source)
+		return (compare_point(o));
 	progress_init(&v.progress, o->json, stderr, stdout);
 	if ((v.r = repo_open_named(o->config, o->repository, &err)) != NULL)
 		rc = verify(&v, &err);

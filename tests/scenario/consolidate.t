@@ -15,16 +15,22 @@ import tap
 CTL = os.path.join(tap.BIN, 'virt-backupctl')
 MIB = 1 << 20
 IMAGE = 'web.img'
+allocated = {}
 
 
 def job(**keys):
     return ovb.image_job(IMAGE, compression='zstd:1', incremental=True, **keys)
 
 
+def listed():
+    """The points, without what stays of pruned ones."""
+    return [p for p in ovb.points() if os.path.exists(p + '/manifest.json')]
+
+
 def run(conf, *options):
-    before = ovb.points()
+    before = listed()
     r = ovb.once(conf, 'job', *options)
-    new = [p for p in ovb.points() if p not in before]
+    new = [p for p in listed() if p not in before]
     if r.status != 0 or len(new) != 1:
         raise RuntimeError('no new point: %s' % r.stderr)
     return new[0], r
@@ -45,7 +51,7 @@ def stock_tar_restores(point, want, name):
     os.makedirs('untar', exist_ok=True)
     r = tap.run(['tar', '-xf', os.path.join(point, ovb.manifest(point)['archive']['file']), '-C', 'untar', IMAGE])
     tap.ok(r.status == 0 and images.same_content('untar/' + IMAGE, want), name + ': stock tar restores it')
-    tap.ok(images.allocated('untar/' + IMAGE) <= images.allocated(want) + 65536, name + ': as thin') if r.status == 0 else tap.diag(r.stderr)
+    tap.ok(images.allocated('untar/' + IMAGE) <= allocated[point] + 65536, name + ': as thin') if r.status == 0 else tap.diag(r.stderr)
 
 
 def all_restore(wants, name):
@@ -61,6 +67,7 @@ def all_restore(wants, name):
 
 def keep(point, wants):
     wants[point] = os.path.basename(point) + '.want'
+    allocated[point] = images.allocated(IMAGE)      # cp finds more zeroes
     subprocess.run(['cp', '--sparse=always', IMAGE, wants[point]], check=True)
 
 
@@ -128,20 +135,19 @@ def the_key():
     tap.like(r.stdout, r'(?m)^web@\S+: now a full archive of ', 'full = every second: the run says so')
     tap.is_(ovb.manifest(point)['kind'], 'full', 'the new point is full')
     stock_tar_restores(point, wants[point], 'due')
-    listed = [p for p in ovb.points() if os.path.exists(p + '/manifest.json')]
-    tap.is_(len(listed), 2, 'and keep was applied after it')
-    all_restore({p: wants[p] for p in listed}, 'the points that are kept restore to what they were')
+    tap.is_(len(listed()), 2, 'and keep was applied after it')
+    all_restore({p: wants[p] for p in listed()}, 'the points that are kept restore to what they were')
     time.sleep(1.1)
     change(rng)
-    before = ovb.points()
+    before = listed()
     r = ovb.once(conf, 'job', '--json')
-    new = [p for p in ovb.points() if p not in before and os.path.exists(p + '/manifest.json')]
+    new = [p for p in listed() if p not in before]
     events = [json.loads(line) for line in r.stdout.splitlines()]
     tap.is_([e['event'] for e in events if e['event'] != 'progress'], ['done', 'consolidated', 'pruned'], 'JSON: events in order')
     tap.is_([e['point'] for e in events if e['event'] == 'consolidated'], [ovb.spec(p) for p in new], 'JSON: which point')
 
 
-images.make('holes', IMAGE, seed=7, size=16 * MIB)
+images.make('mixed', IMAGE, seed=7, size=16 * MIB)
 the_verb()
 pruning_gives_the_room_back()
 the_key()

@@ -3,10 +3,12 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import chains
+import images
 import ovb
 import tap
 
@@ -193,6 +195,40 @@ def test_readers():
         tap.diag(text)
 
 
+def test_against_source():
+    """What differs from the image is told; a hole on one side only and another length too."""
+    size = images.make('mixed', 'live.img')
+    conf = ovb.make_config(ovb.image_job('live.img', compression='zstd:1'))
+    tap.is_(ovb.once(conf, 'job').status, 0, 'against the source: backed up')
+
+    def compare(*options):
+        return tap.run([CTL, '-r', os.path.abspath(ovb.REPO), *options, 'verify', '--against-source', 'live@latest'])
+    r = compare()
+    tap.is_(r.status, 0, 'the image as it was: 0') or tap.diag(r.stderr)
+    tap.like(r.stdout, r'^live@\S+: disk live is what /.*/live.img holds$', 'it says so')
+    fd = os.open('live.img', os.O_RDWR)
+    hole = os.lseek(fd, 0, os.SEEK_HOLE)
+    data = os.lseek(fd, hole + 65536, os.SEEK_DATA)
+    os.pwrite(fd, b'x', hole + 100)
+    r = compare()
+    tap.is_(r.status, 1, 'a byte in what was a hole: 1')
+    tap.like(r.stdout, r'differs from /.*/live.img in 1 blocks of 64 KiB, the first at offset %d$' % (hole // 65536 * 65536), 'it says where')
+    subprocess.run(['fallocate', '--punch-hole', '--offset', str(data), '--length', '4096', 'live.img'], check=True)
+    r = compare('--json')
+    got = json.loads(r.stdout)
+    tap.is_([r.status, got['event'], got['disk'], got['same'], got['blocks_differ']], [1, 'compared', 'live', False, 2], 'JSON') or tap.diag(r.stdout)
+    os.ftruncate(fd, size + 512)
+    os.close(fd)
+    r = compare()
+    tap.is_(r.status, 1, 'a longer image: 1')
+    tap.like(r.stdout, r'disk live is %d bytes, /.*/live.img has %d$' % (size, size + 512), 'it says so')
+    os.unlink('live.img')
+    r = compare()
+    tap.is_(r.status, 1, 'no image: 1')
+    tap.like(r.stderr, r'disk live cannot be compared: cannot look at its image /.*/live.img: No such file', 'it says so')
+    tap.is_(tap.run([CTL, '-r', os.path.abspath(ovb.REPO), 'verify', '--against-source']).status, 2, 'without a point: 2')
+
+
 def main():
     chains.repository(TOP)
     chains.machine(TOP, 'a', 'FddFd')
@@ -204,6 +240,7 @@ def main():
     test_replaced()
     test_sample()
     test_readers()
+    test_against_source()
     tap.done_testing()
 
 

@@ -53,6 +53,9 @@ if tap.is_(run.status, 0, 'a guest that is shut off: exit status 0'):
         read = next(d['read'] for d in m['disks'] if d['target'] == disk.target)
         tap.ok(read <= (data or images.allocated(source)) + MIB, name + 'only what is allocated was read') or tap.diag('read %d' % read)
         os.unlink(image)
+    r = tap.run([os.path.join(tap.BIN, 'virt-backupctl'), '--repository', os.path.abspath(ovb.REPO), 'verify', '--against-source', 'off@latest'])
+    tap.is_([line.split()[2] for line in r.stdout.splitlines() if ' is what /' in line], ['vda', 'vdb', 'vdc'], 'verify --against-source: files, of each format')
+    tap.like(r.stderr, r'disk vdd cannot be compared: .*iscsi', 'verify --against-source: no network disks')
 else:
     tap.diag(run.said)
 tap.is_(capture.faults(off, 'shut off'), [], 'nothing is left')
