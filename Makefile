@@ -1,5 +1,5 @@
 # Openvirt Backup.  `make` builds the programs into build/bin, `make help` lists the other goals.
-# A new .c file in common/, backupd/, backupd/ctl/, restore/ or tests/ is found by its place; nothing here needs to name it.
+# A new .c file in common/, backupd/, backupd/api/, backupd/ctl/, restore/ or tests/ is found by its place; nothing here needs to name it.
 
 VERSION  := 0.1.0
 PREFIX   ?= /usr/local
@@ -13,7 +13,9 @@ LIBS_COMMON := libarchive liblzma libzstd libconfig jansson libxxhash libcrypto 
 PKG_CFLAGS   = $(shell pkg-config --cflags $(LIBS_COMMON))
 PKG_LIBS     = $(shell pkg-config --libs $(LIBS_COMMON)) -lbz2
 # virt-restore is never linked to libvirt: it must work where there is none.
-BACKUPD_LIBS = $(shell pkg-config --libs libnbd libvirt)
+BACKUPD_LIBS = $(shell pkg-config --libs libnbd libvirt) $(API_LIBS)
+API_LIBS     = $(shell pkg-config --libs libmicrohttpd libsystemd)
+CTL_LIBS     = $(shell pkg-config --libs libcurl)
 RESTORE_LIBS = $(shell pkg-config --libs libnbd)
 
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wformat=2 -Wvla
@@ -24,6 +26,7 @@ ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now -pthread $(LDFLAGS) $(SANITIZE)
 
 COMMON   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard common/*.c))
 BACKUPD  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/*.c))
+API      := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/api/*.c))
 CTL      := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/ctl/*.c))
 RESTORE  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard restore/*.c))
 UNIT     := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
@@ -129,10 +132,11 @@ dist:
 clean:
 	rm -rf $(BUILD)
 
-$(BUILD)/bin/virt-backupd: $(BACKUPD) $(BUILD)/libcommon.a
+$(BUILD)/bin/virt-backupd: $(BACKUPD) $(API) $(BUILD)/libcommon.a
 $(BUILD)/bin/virt-backupctl: $(CTL) $(BUILD)/libcommon.a
 $(BUILD)/bin/virt-restore: $(RESTORE) $(BUILD)/libcommon.a
 $(BUILD)/bin/virt-backupd: PROGRAM_LIBS = $(BACKUPD_LIBS)
+$(BUILD)/bin/virt-backupctl: PROGRAM_LIBS = $(CTL_LIBS)
 $(BUILD)/bin/virt-restore: PROGRAM_LIBS = $(RESTORE_LIBS)
 $(PROGRAMS):
 	@mkdir -p $(@D)
@@ -163,14 +167,19 @@ $(BUILD)/tests/tools/preload_%.so: tests/tools/preload_%.c
 	$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) -O2 -g -fPIC -shared -o $@ $< -ldl
 $(BUILD)/tests/tools/%: tests/tools/%.c $(BUILD)/libcommon.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $$(pkg-config --cflags fuse3) $(ALL_LDFLAGS) -o $@ $< $(BUILD)/libcommon.a $(PKG_LIBS) $$(pkg-config --libs fuse3)
+	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $$(pkg-config --cflags fuse3) $(ALL_LDFLAGS) -o $@ $(filter %.c %.o,$^) $(BUILD)/libcommon.a $(PKG_LIBS) $(TOOL_LIBS) $$(pkg-config --libs fuse3)
+# The daemon's interface, with canned answers behind it.
+$(BUILD)/tests/tools/api_daemon: $(API) $(BUILD)/backupd/state_dir.o
+$(BUILD)/tests/tools/api_daemon: TOOL_LIBS = $(API_LIBS)
 
 # A fuzz target with a main that runs it over files: the corpus as a test, without libFuzzer.
 $(BUILD)/tests/fuzz/%.replay: tests/fuzz/%.c tests/fuzz/replay.c $(BUILD)/libcommon.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter-out %.a,$^) $(BUILD)/libcommon.a $(PKG_LIBS)
 $(BUILD)/tests/fuzz/%.fuzzer: tests/fuzz/%.c $(wildcard common/*.c common/*.h)
 	@mkdir -p $(@D)
-	$(CLANG) -std=gnu11 -D_GNU_SOURCE -DOVB_VERSION='"$(VERSION)"' -Icommon -g -O1 -fsanitize=fuzzer,address,undefined $(PKG_CFLAGS) -pthread -o $@ $< $(wildcard common/*.c) $(PKG_LIBS)
+	$(CLANG) -std=gnu11 -D_GNU_SOURCE -DOVB_VERSION='"$(VERSION)"' -Icommon -g -O1 -fsanitize=fuzzer,address,undefined $(PKG_CFLAGS) -pthread -o $@ $(filter %.c,$^) $(PKG_LIBS)
+# Targets of what is not in common/ name it.
+$(BUILD)/tests/fuzz/fuzz_request.replay $(BUILD)/tests/fuzz/fuzz_request.fuzzer: backupd/api/request.c backupd/api/metrics.c
 
--include $(COMMON:.o=.d) $(BACKUPD:.o=.d) $(CTL:.o=.d) $(RESTORE:.o=.d) $(UNIT:=.d) $(FAKED:=.d) $(FAKE_OBJ:.o=.d)
+-include $(COMMON:.o=.d) $(BACKUPD:.o=.d) $(API:.o=.d) $(CTL:.o=.d) $(RESTORE:.o=.d) $(UNIT:=.d) $(FAKED:=.d) $(FAKE_OBJ:.o=.d)

@@ -10,7 +10,7 @@
  *   server.c     libmicrohttpd within the daemon's loop: requests come in, answers go out
  *   route.c      which operation a request means, and what it answers
  *   request.c    paths, queries and bodies as values; pure
- *   peer.c       who is connected, what they may do, and how long they may take
+ *   peer.c       who is connected, what they may do
  *   stream.c     a run's state, line by line as it changes
  *   socket.c     the listening socket, our own or systemd's
  *   metrics.c    the status in Prometheus' text format; pure
