@@ -222,9 +222,15 @@ drop_late(struct api *a)
 void
 api_serve(struct api *a)
 {
+	unsigned int before;
+
 	drop_late(a);
 	stream_heartbeat(a);
-	MHD_run(a->mhd);
+	/* While all places are taken the library does not look whether somebody waits: when some became free, it has to be asked once more. */
+	do {
+		before = a->nclients;
+		MHD_run(a->mhd);
+	} while (before >= a->connections && a->nclients < before);
 }
 
 void
