@@ -118,7 +118,7 @@ write_label(struct writer *w, const char *sep, const char *name, const char *val
 static int
 write_value(struct writer *w, double v)
 {
-	return (buf_addf(w->out, w->err, fabs(v) < 1e15 && v == floor(v) ? " %.0f\n" : " %.17g\n", v));
+	return (buf_addf(w->out, w->err, fabs(v) < 1e15 && v == floor(v) ? " %.0f\n" : " %.12g\n", v));
 }
 
 static int

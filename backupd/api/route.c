@@ -50,7 +50,7 @@ static void
 answer_json(struct answer *an, unsigned int status, json_t *o)
 {
 	static const char out_of_memory[] = "{\"error\": \"the daemon is out of memory\"}\n";
-	char *text = o == NULL ? NULL : json_dumps(o, JSON_COMPACT);
+	char *text = o == NULL ? NULL : json_dumps(o, API_JSON);
 	size_t len;
 
 	json_decref(o);

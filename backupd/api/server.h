@@ -11,6 +11,7 @@
 #include "socket.h"
 
 #define STREAMS_MAX	64u
+#define API_JSON	(JSON_COMPACT | JSON_REAL_PRECISION(12))	/* 0.194 is not 0.19400000000000001 */
 
 struct stream;
 

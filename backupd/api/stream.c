@@ -35,7 +35,7 @@ next_line(struct stream *s)
 	json_t *o = s->a->ops->run_state(s->a->arg, s->run);
 
 	free(s->line);
-	s->line = o == NULL ? NULL : json_dumps(o, JSON_COMPACT);
+	s->line = o == NULL ? NULL : json_dumps(o, API_JSON);
 	s->last = s->line == NULL || !json_is_null(json_object_get(o, "finished"));
 	json_decref(o);
 	s->news = false;

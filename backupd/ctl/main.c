@@ -107,7 +107,7 @@ ctl_error(struct err *err)
 void
 ctl_print_json(json_t *o, size_t flags)
 {
-	if (o != NULL && json_dumpf(o, stdout, flags | JSON_ENSURE_ASCII) == 0)
+	if (o != NULL && json_dumpf(o, stdout, flags | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(12)) == 0)
 		putchar('\n');
 	fflush(stdout);
 	json_decref(o);

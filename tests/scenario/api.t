@@ -145,6 +145,22 @@ def test_reads():
     tap.is_(http('GET', '/v1/%73tatus')[0], 200, 'an encoded path')
 
 
+def documented(heading):
+    """The keys of a table in API.md."""
+    with open(os.path.join(tap.TOP, 'backupd', 'API.md'), encoding='utf-8') as f:
+        table = re.search(r'^\*\*%s\*\*.*?((?:^\|[^\n]*\n)+)' % heading, f.read(), re.M | re.S)[1]
+    return {key for line in table.splitlines()[2:] for key in re.findall(r'`(\w+)`', line.split('|')[1])}
+
+
+def test_documented():
+    o = get('/v1/status')[1]
+    job, run = o['jobs'][0], post('/v1/jobs/nightly/run')[1]['id']
+    for heading, keys in (('Status', set(o)), ('Job', set(job)), ('Record', set(get('/v1/history?limit=1')[1][0])), ('Run', set(get('/v1/runs/%d' % run)[1]))):
+        tap.is_(sorted(documented(heading)), sorted(keys), 'API.md has the keys of a %s' % heading.lower())
+    tap.is_(set(job['machines'][0]) - documented('Record'), {'last_success'}, "and of a job's machines")
+    wait_until_over(run)
+
+
 def test_acts():
     status, o = post('/v1/jobs/nightly/run', {'domain': 'web', 'full': True})
     tap.is_((status, list(o)), (202, ['id']), 'run')
@@ -666,6 +682,7 @@ def test_restart():
 daemon = Daemon('--request-s', '5')
 test_reads()
 test_acts()
+test_documented()
 test_errors()
 test_stream()
 test_many_streams()

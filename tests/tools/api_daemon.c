@@ -135,8 +135,12 @@ history(void *arg, const char *job, unsigned int limit)
 	json_t *a = json_array();
 
 	(void)arg;
-	for (unsigned int i = 0; i < limit && i < 2000; i++)
-		json_array_append_new(a, machine(job != NULL ? job : job_names[i % NJOBS], "web", i % NJOBS != 1));
+	for (unsigned int i = 0; i < limit && i < 2000; i++) {
+		json_t *o = machine(job != NULL ? job : job_names[i % NJOBS], "web", i % NJOBS != 1);
+
+		json_object_del(o, "last_success");
+		json_array_append_new(a, o);
+	}
 	return (a);
 }
 
