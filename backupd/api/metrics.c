@@ -217,8 +217,10 @@ write_daemon(struct writer *w, const json_t *status)
 		const char *const values[] = { states[s], NULL };
 
 		count = 0;
-		json_array_foreach(json_object_get(status, "runs"), i, run)
-			count += (text = json_string_value(json_object_get(run, "state"))) != NULL && strcmp(text, states[s]) == 0;
+		json_array_foreach(json_object_get(status, "runs"), i, run) {
+			text = json_string_value(json_object_get(run, "state"));
+			count += text != NULL && strcmp(text, states[s]) == 0;
+		}
 		if (write_sample(w, "runs", (double)count, state_label, values) == -1)
 			return (-1);
 	}

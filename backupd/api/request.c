@@ -47,9 +47,11 @@ decode(const char *in, size_t n, char *out, size_t size)
 		char c = in[i];
 
 		if (c == '%') {
-			if (n - i < 3 || hex_digit(in[i + 1]) == -1 || hex_digit(in[i + 2]) == -1)
+			int high = n - i < 3 ? -1 : hex_digit(in[i + 1]), low = n - i < 3 ? -1 : hex_digit(in[i + 2]);
+
+			if (high < 0 || low < 0)
 				return (-1);
-			c = (char)(hex_digit(in[i + 1]) << 4 | hex_digit(in[i + 2]));
+			c = (char)(high * 16 + low);
 			i += 2;
 		}
 		if (c == '\0' || k + 1 >= size)

@@ -199,9 +199,10 @@ api_timeout(struct api *a)
 		least = library > INT32_MAX ? INT32_MAX : (int64_t)library;
 	if (heartbeat != -1 && heartbeat < least)
 		least = heartbeat;
-	TAILQ_FOREACH(c, &a->clients, entry)
+	for (c = TAILQ_FIRST(&a->clients); c != NULL; c = TAILQ_NEXT(c, entry)) {
 		if ((left = time_left(a, c, now)) < least)
 			least = left < 0 ? 0 : left;
+	}
 	return (least > INT32_MAX ? -1 : (int)least);
 }
 
@@ -212,11 +213,12 @@ drop_late(struct api *a)
 	int64_t now = api_now();
 	struct client *c;
 
-	TAILQ_FOREACH(c, &a->clients, entry)
+	for (c = TAILQ_FIRST(&a->clients); c != NULL; c = TAILQ_NEXT(c, entry)) {
 		if (time_left(a, c, now) <= 0) {
 			shutdown(c->fd, SHUT_RDWR);
 			c->allowed = 0;
 		}
+	}
 }
 
 void

@@ -40,8 +40,8 @@ struct api {
 	struct peer_policy		 policy;
 	unsigned int			 connections, nclients;
 	int64_t				 request_ms;
-	TAILQ_HEAD(, client)		 clients;
-	LIST_HEAD(, stream)		 streams;
+	TAILQ_HEAD(clients, client)	 clients;
+	LIST_HEAD(streams, stream)	 streams;
 	unsigned int			 nstreams;
 	int64_t				 heartbeat;	/* ms: when streams were last woken */
 };

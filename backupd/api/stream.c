@@ -107,9 +107,10 @@ stream_changed(struct api *a, int64_t run)
 {
 	struct stream *s;
 
-	LIST_FOREACH(s, &a->streams, entry)
+	for (s = LIST_FIRST(&a->streams); s != NULL; s = LIST_NEXT(s, entry)) {
 		if (s->run == run)
 			wake(s);
+	}
 }
 
 void
@@ -120,8 +121,9 @@ stream_heartbeat(struct api *a)
 	if (stream_timeout(a) != 0)
 		return;
 	a->heartbeat = api_now();
-	LIST_FOREACH(s, &a->streams, entry)
+	for (s = LIST_FIRST(&a->streams); s != NULL; s = LIST_NEXT(s, entry)) {
 		wake(s);
+	}
 }
 
 int
@@ -137,7 +139,7 @@ stream_end(struct api *a)
 {
 	struct stream *s;
 
-	LIST_FOREACH(s, &a->streams, entry) {
+	for (s = LIST_FIRST(&a->streams); s != NULL; s = LIST_NEXT(s, entry)) {
 		s->last = true;
 		s->sent = s->len;
 		wake(s);

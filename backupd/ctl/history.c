@@ -48,8 +48,9 @@ print_history(const json_t *records)
 	table_cell(&t, TIME_W, PAINT_HEAD, "STARTED");
 	table_cell(&t, TOOK_W, PAINT_HEAD, "TOOK");
 	table_last(&t, PAINT_HEAD, "RESULT");
-	json_array_foreach(records, i, o)
+	json_array_foreach(records, i, o) {
 		print_record(&t, o);
+	}
 }
 
 static void

@@ -46,8 +46,9 @@ print_warnings(struct table *t, const json_t *o)
 		printf("the old configuration stays in force, as the new one has an error:\n");
 		table_last(t, PAINT_BAD, json_text(json_object_get(o, "config"), "error"));
 	}
-	json_array_foreach(json_object_get(o, "warnings"), i, v)
+	json_array_foreach(json_object_get(o, "warnings"), i, v) {
 		table_last(t, PAINT_WARN, json_is_string(v) ? json_string_value(v) : "");
+	}
 }
 
 /* "succeeded in 3:05 min", "failed: why". */
