@@ -119,6 +119,19 @@ progress_text(const json_t *run, char *out, size_t n)
 	return (out);
 }
 
+/* Of one that does not read: what it does instead, or what it waits for. */
+static const char *
+phase_text(const json_t *run, char *out, size_t n)
+{
+	char when[HUMAN_LEN];
+	time_t t;
+
+	if (strcmp(json_text(run, "state"), "waiting") != 0 || !json_time(run, "not_before", &t))
+		return (json_text(run, "phase"));
+	snprintf(out, n, "until %s", local_time(run, "not_before", when));
+	return (out);
+}
+
 static void
 print_run_lines(struct table *t, const json_t *runs)
 {
@@ -143,7 +156,7 @@ print_run_lines(struct table *t, const json_t *runs)
 		table_cell(t, MACHINE_W, PAINT_NONE, json_text(run, "vm"));
 		table_cell(t, STATE_W, paint_of_state(state), state);
 		/* What cannot be stopped yet is said, rather than how far it has come. */
-		table_last(t, PAINT_NONE, strcmp(state, "running") == 0 ? progress_text(run, text, sizeof(text)) : json_text(run, "phase"));
+		table_last(t, PAINT_NONE, strcmp(state, "running") == 0 ? progress_text(run, text, sizeof(text)) : phase_text(run, text, sizeof(text)));
 	}
 }
 

@@ -27,7 +27,7 @@ DAEMON = os.path.join(tap.TOOLS, 'api_daemon')
 CTL = os.path.join(tap.BIN, 'virt-backupctl')
 NOBODY = 65534
 GROUP = 'nogroup'       # which every Debian has; its members are made with setpriv
-STATE = {'id', 'job', 'domain', 'full', 'trigger', 'attempt', 'state', 'queued', 'started', 'finished', 'vm', 'phase', 'done', 'total', 'rate', 'left',
+STATE = {'id', 'job', 'domain', 'full', 'trigger', 'attempt', 'due', 'not_before', 'state', 'queued', 'started', 'finished', 'vm', 'phase', 'done', 'total', 'rate', 'left',
          'machines', 'error'}
 
 
@@ -127,7 +127,7 @@ def test_reads():
     tap.is_((status, sorted(o)), (200, ['config', 'jobs', 'paused', 'repositories', 'runs', 'started', 'time', 'version', 'warnings']), 'status')
     tap.is_(sorted(o['config']), ['error', 'file', 'loaded'], 'its configuration')
     status, jobs = get('/v1/jobs')
-    tap.is_((status, [j['name'] for j in jobs]), (200, ['nightly', 'broken', 'long', 'busy', 'full']), 'jobs')
+    tap.is_((status, [j['name'] for j in jobs]), (200, ['nightly', 'broken', 'long', 'later', 'busy', 'full']), 'jobs')
     tap.is_(jobs, o['jobs'], 'the same as in status')
     status, records = get('/v1/history')
     tap.is_((status, len(records)), (200, 100), 'history: 100 without a limit')
@@ -143,6 +143,8 @@ def test_reads():
     tap.is_((status, body, headers['content-type']), (200, b'', 'application/json'), 'HEAD')
     tap.is_((headers['connection'], headers['cache-control']), ('close', 'no-store'), 'a connection serves one request')
     tap.is_(http('GET', '/v1/%73tatus')[0], 200, 'an encoded path')
+    tap.is_(http('GET', '/v1/status', headers=['X-%d: %s' % (n, 'x' * 1000) for n in range(8)])[0], 200, '8 kB of headers')
+    tap.ok(http('GET', '/v1/status', headers=['X-%d: %s' % (n, 'x' * 1000) for n in range(64)])[0] in (0, 400, 413, 431), '64 kB of headers are too much')
 
 
 def documented(heading):
@@ -523,13 +525,14 @@ def width(text):
 
 
 STATUS = '''\
-virt-backupd VERSION, up for 2 d, 5 jobs
+virt-backupd VERSION, up for 2 d, 6 jobs
 job broken: no success for 3 days
 
 JOB              NEXT RUN         LAST SUCCESS LAST RUN
 nightly          2026-11-23 01:30 18 h ago     succeeded in 3:05 min
 broken           2026-11-23 01:30 3 d ago      failed: web: cannot freeze: the agent does not answer within 30 s; see whether qemu-guest-agent runs in the guest
 long             2026-11-23 01:30 18 h ago     succeeded in 3:05 min
+later            2026-11-23 01:30 never        never ran
 busy             2026-11-23 01:30 never        never ran
 full             2026-11-23 01:30 18 h ago     succeeded in 3:05 min
 
@@ -576,6 +579,9 @@ def test_tables():
     shown = on_terminal([CTL, '-s', 'api.sock', 'status'])[1]
     tap.ok('\x1b[31mfailed: web: cannot freeze: th...\x1b[0m' in shown and '\x1b[36mrunning\x1b[0m' in shown, 'status: what failed is red, what runs is blue')
     tap.like(bare(shown), r'^%d +long +web +running +\d+%% of 20 GB, 312 MB/s, 42 s$' % run, 'status: progress and rate of a run')
+    later = json.loads(ctl('run', 'later', '--json').stdout)['id']
+    tap.like(ctl('status').stdout, r'^%d +later +web +waiting +until 2026-11-22 20:15$' % later, 'status: until when a run waits')
+    ctl('cancel', str(later))
     tap.unlike(ctl('status').stdout, '\x1b', 'no colours elsewhere')
     for env in ({'NO_COLOR': '1'}, {'TERM': 'dumb'}):
         tap.unlike(on_terminal([CTL, '-s', 'api.sock', 'status'], env=env)[1], '\x1b', 'nor with %s' % env)
@@ -590,7 +596,7 @@ def test_watch():
     child = tap.start([CTL, '-s', 'api.sock', 'status', '--watch', '--json'], stdout=subprocess.PIPE)
     lines = [json.loads(child.stdout.readline()) for _ in range(2)]
     child.send_signal(signal.SIGINT)
-    tap.is_(([len(o['jobs']) for o in lines], child.wait(60)), ([5, 5], 0), 'status --watch, until it is interrupted')
+    tap.is_(([len(o['jobs']) for o in lines], child.wait(60)), ([6, 6], 0), 'status --watch, until it is interrupted')
     tap.stop(child)
 
 

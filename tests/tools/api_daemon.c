@@ -3,7 +3,7 @@
  *
  * usage: api_daemon SOCKET [--group GROUP] [--group-acts] [--request-s N] [--connections N]
  *
- * Jobs: "nightly" (its runs succeed), "broken" (they fail), "long" (they run until they are cancelled), "busy" (it refuses), "full" (no room).
+ * Jobs: "nightly" (its runs succeed), "broken" (they fail), "long" (they run until they are cancelled), "later" (they wait until then), "busy" (it refuses), "full" (no room).
  * A run goes on by a step every 20 ms.  It ends with its standard input, or after five minutes.
  */
 #include <errno.h>
@@ -36,7 +36,7 @@ static int nruns;
 static bool is_paused;
 static struct api *api;
 
-static const char *const job_names[] = { "nightly", "broken", "long", "busy", "full" };
+static const char *const job_names[] = { "nightly", "broken", "long", "later", "busy", "full" };
 
 #define NJOBS	(sizeof(job_names) / sizeof(job_names[0]))
 
@@ -49,7 +49,7 @@ find_run(int64_t id)
 static bool
 is_over(const struct run *r)
 {
-	return (strcmp(r->state, "running") != 0 && strcmp(r->state, "queued") != 0 && strcmp(r->state, "cancelling") != 0);
+	return (strcmp(r->state, "running") != 0 && strcmp(r->state, "queued") != 0 && strcmp(r->state, "waiting") != 0 && strcmp(r->state, "cancelling") != 0);
 }
 
 static json_t *
@@ -60,6 +60,8 @@ run_json(const struct run *r)
 
 	if (r->domain[0] == '\0')
 		json_object_set_new(o, "domain", json_null());
+	json_object_set_new(o, "due", json_null());
+	json_object_set_new(o, "not_before", strcmp(r->state, "waiting") == 0 ? json_string("2026-11-22T20:15:00Z") : json_null());
 	json_object_set_new(o, "finished", is_over(r) ? json_string(NOW) : json_null());
 	json_object_set_new(o, "vm", json_string("web"));
 	json_object_set_new(o, "phase", json_string(strcmp(r->state, "cancelling") == 0 ? "committing" : "reading"));
@@ -85,7 +87,7 @@ machine(const char *job, const char *vm, bool good)
 static json_t *
 job_json(const char *name)
 {
-	bool good = strcmp(name, "broken") != 0, fresh = strcmp(name, "busy") == 0;
+	bool good = strcmp(name, "broken") != 0, fresh = strcmp(name, "busy") == 0 || strcmp(name, "later") == 0;
 	json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:b}", "name", name, "repository", "local", "schedule", "*-*-* 01:30:00", "next", "2026-11-23T01:30:00Z",
 	    "overdue", (int)!good), *running = json_null();
 
@@ -176,7 +178,7 @@ start_run(void *arg, const char *job, const char *domain, bool full, int64_t *id
 		return (api_fail(err, EBUSY, "job busy runs already (run 7)"));
 	if (strcmp(job, "full") == 0 || nruns == RUNS_MAX)
 		return (api_fail(err, ENOSPC, "the queue is full"));
-	*r = (struct run){ .id = 100 + nruns++, .state = "queued", .full = full };
+	*r = (struct run){ .id = 100 + nruns++, .state = strcmp(job, "later") == 0 ? "waiting" : "queued", .full = full };
 	snprintf(r->job, sizeof(r->job), "%s", job);
 	snprintf(r->domain, sizeof(r->domain), "%s", domain != NULL ? domain : "");
 	*id = r->id;
