@@ -16,12 +16,13 @@
 struct answer {
 	unsigned int		 status;
 	struct MHD_Response	*response;
+	size_t			 len;		/* bytes that it holds in memory */
 	const char		*type, *allow;
 };
 
 /* Queue it; a response that could not be made closes the connection. */
 static enum MHD_Result
-send_answer(struct client *c, const struct answer *an)
+send_answer(struct api *a, struct client *c, const struct answer *an)
 {
 	enum MHD_Result rc = MHD_NO;
 
@@ -32,6 +33,8 @@ send_answer(struct client *c, const struct answer *an)
 	    MHD_add_response_header(an->response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") == MHD_YES &&
 	    (an->allow == NULL || MHD_add_response_header(an->response, MHD_HTTP_HEADER_ALLOW, an->allow) == MHD_YES))
 		rc = MHD_queue_response(c->conn, an->status, an->response);
+	c->answer += an->len;
+	a->answers += an->len;
 	MHD_destroy_response(an->response);
 	return (rc);
 }
@@ -41,6 +44,7 @@ answer_text(struct answer *an, unsigned int status, const char *type, char *text
 {
 	an->status = status;
 	an->type = type;
+	an->len = len;
 	if (text != NULL && (an->response = MHD_create_response_from_buffer(len, text, MHD_RESPMEM_MUST_FREE)) == NULL)
 		free(text);
 }
@@ -171,6 +175,15 @@ answer_metrics(struct answer *an, struct api *a)
 	json_decref(status);
 }
 
+/* Clients that ask for much and do not read it must not fill the memory. */
+static bool
+is_too_much(const struct api *a, const struct request *r)
+{
+	size_t most = r->what == REQUEST_HISTORY || r->what == REQUEST_RUN_LOG ? ANSWERS_MAX : 2 * ANSWERS_MAX;
+
+	return (a->answers > most && r->what != REQUEST_RUN_STATE);
+}
+
 static void
 read_something(struct answer *an, struct api *a, struct client *c, const struct request *r)
 {
@@ -266,7 +279,11 @@ route_answer(struct api *a, struct client *c, struct call *call, const char *met
 		answer_error(&an, status, &err);
 	} else if (r.acts)
 		act(&an, a, &r);
+	else if (is_too_much(a, &r)) {
+		err_set(&err, 0, "too many clients are reading long answers: try again in a minute");
+		answer_error(&an, MHD_HTTP_SERVICE_UNAVAILABLE, &err);
+	}
 	else
 		read_something(&an, a, c, &r);
-	return (send_answer(c, &an));
+	return (send_answer(a, c, &an));
 }

@@ -1,6 +1,7 @@
 /* libmicrohttpd without threads, within the daemon's loop: requests come in, answers go out. */
 #include "server.h"
 
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #define REQUEST_S	10u
 #define IDLE_S		30u		/* a client that neither sends nor reads */
 #define MEMORY		(12u * 1024)	/* bytes for each connection: its headers, and what is being sent */
+#define CROWD		32u		/* clients at once */
 #define SPARE_FDS	100u		/* what the daemon needs for other things */
 
 int64_t
@@ -48,6 +50,7 @@ on_connection(void *cls, struct MHD_Connection *conn, void **context, enum MHD_C
 		if (c != NULL) {
 			TAILQ_REMOVE(&a->clients, c, entry);
 			a->nclients--;
+			a->answers -= c->answer;
 			free(c);
 		}
 		*context = NULL;
@@ -58,7 +61,8 @@ on_connection(void *cls, struct MHD_Connection *conn, void **context, enum MHD_C
 	*c = (struct client){ .conn = conn, .fd = info->connect_fd, .since = api_now(), .allowed = a->request_ms };
 	peer_identify(c->fd, &a->policy, &c->peer);
 	TAILQ_INSERT_TAIL(&a->clients, c, entry);
-	a->nclients++;
+	if (++a->nclients > a->most)
+		a->most = a->nclients;
 	*context = c;
 }
 
@@ -178,11 +182,12 @@ api_fd(const struct api *a)
 	return (info->epoll_fd);
 }
 
-/* Milliseconds that a client has left.  When most places are taken, the slow ones get less time. */
+/* Milliseconds that a client has left.  When most places or much memory are taken, the slow ones get less time. */
 static int64_t
 time_left(const struct api *a, const struct client *c, int64_t now)
 {
-	int64_t allowed = a->nclients > a->connections / 4 * 3 ? c->allowed / 5 : c->allowed;
+	bool scarce = a->nclients > a->connections / 4 * 3 || a->answers > ANSWERS_MAX / 2;
+	int64_t allowed = scarce ? c->allowed / 5 : c->allowed;
 
 	return (c->allowed == 0 ? INT64_MAX : c->since + allowed - now);
 }
@@ -233,6 +238,11 @@ api_serve(struct api *a)
 		before = a->nclients;
 		MHD_run(a->mhd);
 	} while (before >= a->connections && a->nclients < before);
+	/* After a crowd: the C library keeps what many answers took. */
+	if (a->nclients == 0 && a->most > CROWD) {
+		a->most = 0;
+		malloc_trim(0);
+	}
 }
 
 void

@@ -15,6 +15,9 @@
 
 struct stream;
 
+/* Bytes of answers that are not read yet: above that, what may be long is refused; above twice that, all that is more than a few words. */
+#define ANSWERS_MAX	(32u << 20)
+
 /* A connection, from accept to close. */
 struct client {
 	TAILQ_ENTRY(client)	 entry;
@@ -23,6 +26,7 @@ struct client {
 	int			 fd;		/* the library's */
 	int64_t			 since;		/* ms: connected, or answered */
 	int64_t			 allowed;	/* ms from then on; 0: any time */
+	size_t			 answer;	/* bytes that wait for it to read them */
 };
 
 /* A request on it. */
@@ -38,7 +42,8 @@ struct api {
 	void				*arg;
 	struct api_socket		 socket;
 	struct peer_policy		 policy;
-	unsigned int			 connections, nclients;
+	unsigned int			 connections, nclients, most;	/* ${most}: since memory was last given back */
+	size_t				 answers;	/* bytes, of all clients */
 	int64_t				 request_ms;
 	TAILQ_HEAD(clients, client)	 clients;
 	LIST_HEAD(streams, stream)	 streams;

@@ -347,6 +347,31 @@ def test_limit():
     tap.is_(d.stop(), 0, 'that daemon ends')
 
 
+def test_memory():
+    """Clients that ask for much and do not read it: there is an end to what they make the daemon hold, and others are served."""
+    greedy, wanted, memory = [], b'GET /v1/history?limit=10000 HTTP/1.1\r\nHost: x\r\n\r\n', '/proc/%d/status' % daemon.child.pid
+    for _ in range(150):
+        s = connect()
+        s.sendall(wanted)
+        greedy.append(s)
+    tap.is_(get('/v1/status')[0], 200, '150 clients that ask for 700 kB and do not read it: status is there')
+    for _ in range(50):     # until all of them were heard
+        status, o = get('/v1/history?limit=10000')
+        if status == 503:
+            break
+        time.sleep(0.1)
+    tap.ok(status == 503 and 'long answers' in o['error'], 'more history is refused meanwhile')
+    with open(memory) as f:
+        used = int(re.search(r'VmRSS:\s+(\d+)', f.read())[1])
+    tap.ok('san.so' in tap.run(['ldd', DAEMON]).stdout or used < 80 << 10, 'memory: %d MiB' % (used >> 10))
+    for s in greedy:
+        s.close()
+    deadline = time.monotonic() + 60
+    while get('/v1/history?limit=10000')[0] != 200 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    tap.is_(get('/v1/history?limit=10000')[0], 200, 'and is there again when they are gone')
+
+
 # Who may do what.
 
 def test_peers():
@@ -694,6 +719,7 @@ test_stream()
 test_many_streams()
 test_crowd()
 test_limit()
+test_memory()
 test_peers()
 test_socket()
 test_activation()
