@@ -1,5 +1,5 @@
 # Openvirt Backup.  `make` builds the programs into build/bin, `make help` lists the other goals.
-# A new .c file in common/, backupd/, backupd/ctl/, restore/ or tests/ is found by its place; nothing here needs to name it.
+# A new .c file in common/, backupd/, backupd/api/, backupd/ctl/, restore/ or tests/ is found by its place; nothing here needs to name it.
 
 VERSION  := 0.1.0
 PREFIX   ?= /usr/local
@@ -13,9 +13,10 @@ LIBS_COMMON := libarchive liblzma libzstd libconfig jansson libxxhash libcrypto 
 PKG_CFLAGS   = $(shell pkg-config --cflags $(LIBS_COMMON))
 PKG_LIBS     = $(shell pkg-config --libs $(LIBS_COMMON)) -lbz2
 # virt-restore is never linked to libvirt: it must work where there is none.
-BACKUPD_LIBS = $(shell pkg-config --libs libnbd libvirt)
+BACKUPD_LIBS = $(shell pkg-config --libs libnbd libvirt) $(API_LIBS)
+API_LIBS     = $(shell pkg-config --libs libmicrohttpd libsystemd)
 RESTORE_LIBS = $(shell pkg-config --libs libnbd)
-CTL_LIBS     = $(shell pkg-config --libs libnbd)
+CTL_LIBS     = $(shell pkg-config --libs libcurl libnbd)
 
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wformat=2 -Wvla
 HARDEN   := -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
@@ -25,6 +26,7 @@ ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now -pthread $(LDFLAGS) $(SANITIZE)
 
 COMMON   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard common/*.c))
 BACKUPD  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/*.c))
+API      := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/api/*.c))
 # virt-backupctl reads images as backupd does, to compare them with what is stored.
 CTL      := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/ctl/*.c)) \
             $(addprefix $(BUILD)/backupd/,source.o source_image.o source_nbd.o qemu_nbd.o image_lock.o deadline.o)
@@ -42,6 +44,7 @@ FUZZERS  := $(patsubst %.c,$(BUILD)/%.fuzzer,$(wildcard tests/fuzz/fuzz_*.c))
 VM_TESTS := $(sort $(wildcard tests/vm/*.t))
 SCENARIOS := $(sort $(wildcard tests/scenario/*.t tests/tools/*.t tests/oracle_selftest/*.t))
 PROGRAMS := $(BUILD)/bin/virt-backupd $(BUILD)/bin/virt-backupctl $(BUILD)/bin/virt-restore
+COMPLETIONS := virt-backupctl virt-backupd virt-restore
 MANUALS  := $(notdir $(wildcard packaging/man/*.[1-8]))
 
 .PHONY: all help deps deps-build deps-test demo check check-vm test-programs check-asan check-tsan check-valgrind lint fuzz bench bench-vm install uninstall dist clean
@@ -119,9 +122,14 @@ install: all
 	install -D -m 755 $(BUILD)/bin/virt-restore $(DESTDIR)$(PREFIX)/bin/virt-restore
 	install -D -m 644 conf/backupd.conf.example $(DESTDIR)$(PREFIX)/share/doc/openvirt-backup/backupd.conf.example
 	for m in $(MANUALS); do install -D -m 644 packaging/man/$$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$m || exit 1; done
+	for p in $(COMPLETIONS); do \
+	    install -D -m 644 packaging/completion/openvirt-backup.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p || exit 1; done
+	install -D -m 644 packaging/completion/_openvirt-backup $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_openvirt-backup
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/sbin/virt-backupd $(DESTDIR)$(PREFIX)/bin/virt-backupctl $(DESTDIR)$(PREFIX)/bin/virt-restore
 	rm -rf $(DESTDIR)$(PREFIX)/share/doc/openvirt-backup
+	for p in $(COMPLETIONS); do rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p || exit 1; done
+	rm -f $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_openvirt-backup
 	for m in $(MANUALS); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$m || exit 1; done
 
 #: make dist            a source archive of what is committed
@@ -132,7 +140,7 @@ dist:
 clean:
 	rm -rf $(BUILD)
 
-$(BUILD)/bin/virt-backupd: $(BACKUPD) $(BUILD)/libcommon.a
+$(BUILD)/bin/virt-backupd: $(BACKUPD) $(API) $(BUILD)/libcommon.a
 $(BUILD)/bin/virt-backupctl: $(CTL) $(BUILD)/libcommon.a
 $(BUILD)/bin/virt-restore: $(RESTORE) $(BUILD)/libcommon.a
 $(BUILD)/bin/virt-backupd: PROGRAM_LIBS = $(BACKUPD_LIBS)
@@ -167,14 +175,19 @@ $(BUILD)/tests/tools/preload_%.so: tests/tools/preload_%.c
 	$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) -O2 -g -fPIC -shared -o $@ $< -ldl
 $(BUILD)/tests/tools/%: tests/tools/%.c $(BUILD)/libcommon.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $$(pkg-config --cflags fuse3) $(ALL_LDFLAGS) -o $@ $< $(BUILD)/libcommon.a $(PKG_LIBS) $$(pkg-config --libs fuse3)
+	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $$(pkg-config --cflags fuse3) $(ALL_LDFLAGS) -o $@ $(filter %.c %.o,$^) $(BUILD)/libcommon.a $(PKG_LIBS) $(TOOL_LIBS) $$(pkg-config --libs fuse3)
+# The daemon's interface, with canned answers behind it.
+$(BUILD)/tests/tools/api_daemon: $(API) $(BUILD)/backupd/state_dir.o
+$(BUILD)/tests/tools/api_daemon: TOOL_LIBS = $(API_LIBS)
 
 # A fuzz target with a main that runs it over files: the corpus as a test, without libFuzzer.
 $(BUILD)/tests/fuzz/%.replay: tests/fuzz/%.c tests/fuzz/replay.c $(BUILD)/libcommon.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter-out %.a,$^) $(BUILD)/libcommon.a $(PKG_LIBS)
 $(BUILD)/tests/fuzz/%.fuzzer: tests/fuzz/%.c $(wildcard common/*.c common/*.h)
 	@mkdir -p $(@D)
-	$(CLANG) -std=gnu11 -D_GNU_SOURCE -DOVB_VERSION='"$(VERSION)"' -Icommon -g -O1 -fsanitize=fuzzer,address,undefined $(PKG_CFLAGS) -pthread -o $@ $< $(wildcard common/*.c) $(PKG_LIBS)
+	$(CLANG) -std=gnu11 -D_GNU_SOURCE -DOVB_VERSION='"$(VERSION)"' -Icommon -g -O1 -fsanitize=fuzzer,address,undefined $(PKG_CFLAGS) -pthread -o $@ $(filter %.c,$^) $(PKG_LIBS)
+# Targets of what is not in common/ name it.
+$(BUILD)/tests/fuzz/fuzz_request.replay $(BUILD)/tests/fuzz/fuzz_request.fuzzer: backupd/api/request.c backupd/api/metrics.c
 
--include $(COMMON:.o=.d) $(BACKUPD:.o=.d) $(CTL:.o=.d) $(RESTORE:.o=.d) $(UNIT:=.d) $(FAKED:=.d) $(FAKE_OBJ:.o=.d)
+-include $(COMMON:.o=.d) $(BACKUPD:.o=.d) $(API:.o=.d) $(CTL:.o=.d) $(RESTORE:.o=.d) $(UNIT:=.d) $(FAKED:=.d) $(FAKE_OBJ:.o=.d)

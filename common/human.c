@@ -36,6 +36,21 @@ human_duration(double s, char out[HUMAN_LEN])
 	return (out);
 }
 
+const char *
+human_age(time_t age, char out[HUMAN_LEN])
+{
+	const char *sign = age < 0 ? "-" : "";
+	long long s = age < 0 ? -(long long)age : (long long)age;
+
+	if (s < 2 * 3600)
+		snprintf(out, HUMAN_LEN, "%s%lld min", sign, s / 60);
+	else if (s < 2 * 86400)
+		snprintf(out, HUMAN_LEN, "%s%lld h", sign, s / 3600);
+	else
+		snprintf(out, HUMAN_LEN, "%s%lld d", sign, s / 86400);
+	return (out);
+}
+
 char *
 human_safe(char *text)
 {

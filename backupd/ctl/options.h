@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "err.h"
 
@@ -16,9 +17,13 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 struct options {
 	const char	*config;
 	const char	*repository;		/* name or URL; NULL: the job's, or the first configured one */
-	const char	*job;			/* of verify: only its points */
+	const char	*socket;		/* the daemon's; NULL: where it usually is */
+	const char	*job;			/* of verify and history: only its points, or runs */
+	const char	*domain;		/* of run: this machine alone */
 	double		 sample;		/* of verify: per cent of the frames; 100: all */
-	bool		 json, dry_run, against_source;
+	unsigned int	 limit, next;		/* of history, and of schedule: how many */
+	int64_t		 run;			/* of cancel and log */
+	bool		 json, dry_run, against_source, full, wait, watch;
 	char		**args;			/* after the command */
 	int		 nargs;
 };
@@ -31,7 +36,18 @@ int ctl_error(struct err *err);
 /** ctl_print_json(o, flags): Print ${o} with Jansson's ${flags} and a newline, and drop the reference. */
 void ctl_print_json(json_t *o, size_t flags);
 
-/* The commands; each returns an exit status. */
+/* The commands; each returns an exit status.  Those that ask the daemon: */
+int command_status(const struct options *o);
+int command_jobs(const struct options *o);
+int command_run(const struct options *o);
+int command_cancel(const struct options *o);
+int command_history(const struct options *o);
+int command_log(const struct options *o);
+int command_pause(const struct options *o);
+int command_resume(const struct options *o);
+int command_schedule(const struct options *o);
+
+/* Those that work on a repository: */
 int command_prune(const struct options *o);
 int command_protect(const struct options *o);
 int command_unprotect(const struct options *o);

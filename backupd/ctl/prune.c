@@ -13,22 +13,6 @@ static const char *const action_names[] = {
 	[PRUNE_KEEP] = "keep", [PRUNE_UNLIST] = "unlist", [PRUNE_STAY] = "stay", [PRUNE_REMOVE] = "remove",
 };
 
-/* "35 min", "17 h", "12 d": the larger of two units, as backups are looked at. */
-static const char *
-age_text(time_t age, char out[HUMAN_LEN])
-{
-	const char *sign = age < 0 ? "-" : "";
-	long long s = age < 0 ? -(long long)age : (long long)age;
-
-	if (s < 2 * 3600)
-		snprintf(out, HUMAN_LEN, "%s%lld min", sign, s / 60);
-	else if (s < 2 * 86400)
-		snprintf(out, HUMAN_LEN, "%s%lld h", sign, s / 3600);
-	else
-		snprintf(out, HUMAN_LEN, "%s%lld d", sign, s / 86400);
-	return (out);
-}
-
 static const char *
 why_text(const struct prune_verdict *v, const struct conf_keep *keep, char out[RETAIN_TEXT])
 {
@@ -52,7 +36,7 @@ print_table(const struct prune *p, const struct prune_job *job)
 			continue;
 		point_spec_format(e->vm, e->point.time, e->point.suffix, spec);
 		snprintf(why, sizeof(why), "%s", why_text(&p->v[i], job->keep, (char[RETAIN_TEXT]){ "" }));
-		printf("%-40s %8s %9s %-5s %s\n", human_safe(spec), age_text(job->now - e->point.time, age), human_size(e->stored, stored),
+		printf("%-40s %8s %9s %-5s %s\n", human_safe(spec), human_age(job->now - e->point.time, age), human_size(e->stored, stored),
 		    p->v[i].action == PRUNE_KEEP ? "yes" : "no", why);
 	}
 }
