@@ -95,6 +95,8 @@ store_disks(struct capture *c, struct point_store *ps, struct err *err)
 			return (err_set(err, 0, "the name of disk %.40s... is too long", d->target));
 		if (backup_stopped(c->guest->run, err) == -1 || (s = c->ops->open(c, i, err)) == NULL)
 			return (-1);
+		if (s->why_all != NULL)
+			point_store_note(ps, "%s: everything allocated was read, because no bitmap tells what changed: %s", d->target, s->why_all);
 		rc = point_store_disk(ps, d->target, member, d->format, s, err);
 		if (rc == 0)
 			rc = source_settled(s, err);
@@ -132,12 +134,12 @@ store(struct capture *c, struct point_store *ps, struct err *err)
 		point_store_note(ps, "%s", g->skipped);
 	if (g->active && c->moment.why[0] != '\0')
 		point_store_note(ps, "not quiesced: %s", c->moment.why);
+	if (c->why_none[0] != '\0')
+		point_store_note(ps, "no checkpoint was made, so that the next run may have to read more: %s", c->why_none);
 	if (c->checkpoint[0] != '\0' && store_checkpoint(g, ps, c->checkpoint, err) == -1)
 		return (-1);
 	if (guest_store_members(g, ps, err) == -1 || store_disks(c, ps, err) == -1)
 		return (-1);
-	if (c->why_read[0] != '\0')
-		point_store_note(ps, "everything allocated was read, because no bitmap tells what changed: %s", c->why_read);
 	return (point_store_finish(ps, err));
 }
 

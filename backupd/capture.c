@@ -55,6 +55,22 @@ capture_expects(const struct capture *c, size_t i)
 	    chain_disk(c->chain, d->target, &number) != NULL);
 }
 
+bool
+capture_trusts(struct capture *c, size_t i)
+{
+	const struct domain_disk *d = c->guest->disks[i];
+	const struct manifest_disk *then;
+	uint32_t number;
+
+	if (!capture_expects(c, i) || (then = chain_disk(c->chain, d->target, &number)) == NULL)
+		return (false);
+	if (d->source != NULL && then->source != NULL && strcmp(d->source, then->source) == 0)
+		return (true);
+	snprintf(c->why_read, sizeof(c->why_read), "disk %s is %s; then it was %s", d->target, d->source != NULL ? d->source : "elsewhere",
+	    then->source != NULL ? then->source : "elsewhere");
+	return (false);
+}
+
 const char **
 capture_targets(const struct capture *c, size_t *n, struct err *err)
 {
@@ -94,15 +110,15 @@ through_server(struct capture *c, size_t i, const char *path, struct err *err)
 	if (j->folder == NULL && capture_folder(c, runtime_dir(), &j->folder, err) == -1)
 		return (NULL);
 	/* A snapshot's base has its bitmaps too, but what they mean while QEMU has the image open, only QEMU knows. */
-	if (!g->active && capture_expects(c, i))
+	c->why_read[0] = '\0';
+	if (!g->active && capture_trusts(c, i))
 		since = c->chain->manifest.checkpoint;
 	if ((c->servers[i] = qemu_nbd_start(g->disks[i], path, since, j->folder, err)) == NULL)
 		return (NULL);
 	s = source_nbd_open(qemu_nbd_socket(c->servers[i]), "", qemu_nbd_bitmap(c->servers[i]), path != NULL ? path : g->disks[i]->source, err);
-	if (since != NULL && qemu_nbd_bitmap(c->servers[i]) == NULL) {
+	if (since != NULL && qemu_nbd_bitmap(c->servers[i]) == NULL)
 		snprintf(c->why_read, sizeof(c->why_read), "%s has no bitmap of the checkpoint %s, or not a sound one", g->disks[i]->source, since);
-		capture_explain(c, i, s);
-	}
+	capture_explain(c, i, s);
 	return (s);
 }
 

@@ -141,7 +141,7 @@ take(void *arg, virDomainPtr dom, struct err *err)
 	if (checkpoint != NULL) {
 		if (virDomainBackupBegin(dom, a->full.ptr, checkpoint, 0) == 0)
 			return (0);
-		snprintf(c->why_read, sizeof(c->why_read), "%s", virGetLastErrorMessage());
+		snprintf(c->why_none, sizeof(c->why_none), "%s", virGetLastErrorMessage());
 		c->checkpoint[0] = '\0';
 	}
 	return (virDomainBackupBegin(dom, a->full.ptr, NULL, 0) == -1 ? hypervisor_failed(err, "the backup job could not be begun") : 0);
@@ -184,7 +184,7 @@ plan_since(struct capture *c, virDomainPtr dom, bool *any, struct err *err)
 		r = recover(c, dom, since, &xml, err);
 	if (r == 1) {
 		for (size_t i = 0; i < g->ndisks; i++) {
-			c->since[i] = capture_expects(c, i) && checkpoint_has_disk(xml.ptr, xml.len, g->disks[i]->target);
+			c->since[i] = capture_trusts(c, i) && checkpoint_has_disk(xml.ptr, xml.len, g->disks[i]->target);
 			*any = *any || c->since[i];
 		}
 	} else if (r == 0) {

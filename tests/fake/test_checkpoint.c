@@ -176,6 +176,23 @@ one_of_two(void **state)
 	run_well("bitmap");
 }
 
+/* The images of two disks are exchanged: their bitmaps have the right name, and tell of the wrong disk. */
+static void
+images_that_are_exchanged(void **state)
+{
+	char path[MODEL_PATH];
+
+	(void)state;
+	strcpy(model_disk(world_folder(), "vdb.qcow2", "vdb", "file")->format, "qcow2");
+	run_well("full");
+	run_well("bitmap");
+	strcpy(path, fake->disks[0].base);
+	strcpy(fake->disks[0].base, fake->disks[1].base);
+	strcpy(fake->disks[1].base, path);
+	run_well("compared");
+	run_well("bitmap");
+}
+
 static void
 of_others(void **state)
 {
@@ -364,8 +381,8 @@ tests(void)
 {
 	const struct CMUnitTest all[] = {
 		checkpoint_test(one_takes_the_place_of_another), checkpoint_test(of_a_run_that_fails), checkpoint_test(of_a_job_that_is_not_begun),
-		checkpoint_test(bitmaps_that_are_gone), checkpoint_test(records_that_are_gone), checkpoint_test(one_of_two), checkpoint_test(of_others),
-		checkpoint_test(beside_somebodys_job), checkpoint_test(of_a_guest_that_is_off), checkpoint_test(refused),
+		checkpoint_test(bitmaps_that_are_gone), checkpoint_test(records_that_are_gone), checkpoint_test(one_of_two), checkpoint_test(images_that_are_exchanged),
+		checkpoint_test(of_others), checkpoint_test(beside_somebodys_job), checkpoint_test(of_a_guest_that_is_off), checkpoint_test(refused),
 		checkpoint_test(killed_at_each_step), checkpoint_test(killed_while_settling), checkpoint_test(killed_in_a_call_that_goes_on),
 		checkpoint_test(settled_without_the_repository),
 	};

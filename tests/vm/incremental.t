@@ -67,10 +67,8 @@ def backup(name, job='job', off=False, without=('vda',), **keys):
     copies = {}
     keys = dict({'quiesce': 'never' if off else 'required', 'exclude_disks': ['web/' + t for t in without], 'name': job}, **keys)
     name = name + ': '
-    if off:
+    if off or keys.get('capture') == 'snapshot':    # the guest is off, or quiet
         copy_of_images(targets, copies)
-        run = capture.once('web', **keys)
-    elif keys.get('capture') == 'snapshot':
         run = capture.once('web', **keys)
     else:
         run = capture.once('web', slow=0.1, meanwhile=lambda run: copy_of_job(run, targets, copies), **keys)
@@ -277,8 +275,10 @@ compared('forgotten, and inconsistent', 'libvirt has lost the checkpoint', again
 
 # Through overlays, which have no bitmaps: the one before them tells more than enough.
 write('/mnt/b/a', 64, 10000)
-m, d = backup('by snapshot', capture='snapshot')
+vm.exec('umount /mnt/b')
+m, d = backup('by snapshot', capture='snapshot', quiesce='never')
 tap.is_(how(d), COMPARED, 'by snapshot: compared')
+mount()
 write('/mnt/b/a', 64, 11000)
 m, d = backup('after a snapshot')
 tap.is_(how(d), BITMAP, 'after a snapshot: by bitmap')
@@ -345,6 +345,22 @@ tap.is_(how(d), dict(BITMAP, vdd='compared'), 'a replaced image: that one is com
 tap.like(d['vdd'].get('why', ''), "bitmap .* for disk 'vdd'", 'a replaced image: and the reason is told')
 tap.is_([x.get('why') for t, x in d.items() if t != 'vdd'], [None, None], 'a replaced image: of that one')
 tap.ok(d['vdd']['data'] <= 128 * KIB, 'a replaced image: little is stored')
+# Each has the bitmaps of the same checkpoints, but they tell of what the other one was.
+def exchange():
+    vdb.path, vdd.path = vdd.path, vdb.path
+    vm.define()
+
+
+vm.exec('umount /mnt/b')
+vm.kill()
+exchange()
+m, d = backup('exchanged images', off=True)
+tap.is_(how(d), dict(COMPARED, vdd='compared'), 'exchanged images: compared')
+tap.like(d['vdb'].get('why', ''), 'then it was .*vdb.qcow2', 'exchanged images: and the reason is told')
+exchange()
+start()
+m, d = backup('changed back')
+tap.is_(how(d), dict(COMPARED, vdd='compared'), 'changed back: compared')
 vm.attach(vdd.xml(), 'detach-device')
 vm.disks.remove(vdd)
 write('/mnt/b/a', 64, 15000)
