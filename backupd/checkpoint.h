@@ -39,13 +39,16 @@ bool checkpoint_has_disk(const char *xml, size_t len, const char *target);
  */
 int checkpoint_recover(virDomainPtr dom, const char *name, time_t t, const char *const *targets, size_t n, struct err *err);
 
-/** checkpoint_purge(dom, name, targets, n, err): Delete what bitmaps these disks of a running guest have of a checkpoint that libvirt has lost.  Fails: -1. */
+/**
+ * checkpoint_purge(dom, name, targets, n, err):
+ * Delete what bitmaps these disks of a running guest have of a checkpoint that libvirt has lost.  Fails: -1.
+ */
 int checkpoint_purge(virDomainPtr dom, const char *name, const char *const *targets, size_t n, struct err *err);
 
 /**
  * checkpoint_delete(dom, name, err):
- * Delete it and those of its bitmaps that are still there.  Of a guest that is shut off it stays, as libvirt cannot delete the bitmaps then: the job's next
- * run does.  Fails: -1; harmless when there is none.
+ * Delete it and those of its bitmaps that are still there.  Of a guest that is shut off it stays, as libvirt cannot delete the bitmaps then: the
+ * job's next run does.  Fails: -1; harmless when there is none.
  */
 int checkpoint_delete(virDomainPtr dom, const char *name, struct err *err);
 
