@@ -36,7 +36,7 @@ UNIT     := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 FAKED    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fake/test_*.c))
 FAKE_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fake/test_%,$(wildcard tests/fake/*.c))) $(BUILD)/tests/fake/deadline.o \
             $(filter-out %/main.o %/deadline.o %/source_nbd.o,$(BACKUPD))
-FAKE_WRAP := -Wl,--wrap=unlink,--wrap=rmdir,--wrap=mkdir,--wrap=rename,--wrap=statvfs64
+FAKE_WRAP := -Wl,--wrap=unlink,--wrap=rmdir,--wrap=mkdir,--wrap=rename,--wrap=renameat2,--wrap=statvfs64
 TOOLS    := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%,$(filter-out tests/tools/preload_%,$(wildcard tests/tools/*.c)))
 PRELOADS := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%.so,$(wildcard tests/tools/preload_*.c))
 REPLAY   := $(patsubst %.c,$(BUILD)/%.replay,$(wildcard tests/fuzz/fuzz_*.c))

@@ -95,6 +95,8 @@ store_disks(struct capture *c, struct point_store *ps, struct err *err)
 			return (err_set(err, 0, "the name of disk %.40s... is too long", d->target));
 		if (backup_stopped(c->guest->run, err) == -1 || (s = c->ops->open(c, i, err)) == NULL)
 			return (-1);
+		if (s->why_all != NULL)
+			point_store_note(ps, "%s: everything allocated was read, because no bitmap tells what changed: %s", d->target, s->why_all);
 		rc = point_store_disk(ps, d->target, member, d->format, s, err);
 		if (rc == 0)
 			rc = source_settled(s, err);
@@ -132,8 +134,8 @@ store(struct capture *c, struct point_store *ps, struct err *err)
 		point_store_note(ps, "%s", g->skipped);
 	if (g->active && c->moment.why[0] != '\0')
 		point_store_note(ps, "not quiesced: %s", c->moment.why);
-	if (c->why_read[0] != '\0')
-		point_store_note(ps, "everything allocated was read, because no bitmap tells what changed: %s", c->why_read);
+	if (c->why_none[0] != '\0')
+		point_store_note(ps, "no checkpoint was made, so that the next run may have to read more: %s", c->why_none);
 	if (c->checkpoint[0] != '\0' && store_checkpoint(g, ps, c->checkpoint, err) == -1)
 		return (-1);
 	if (guest_store_members(g, ps, err) == -1 || store_disks(c, ps, err) == -1)
@@ -185,28 +187,46 @@ publish(struct capture *c, struct point_store *ps, struct domain_result *result,
 	return (point_store_publish(ps, &facts, &result->point, err));
 }
 
+/* The point is there, and names the new one. */
+static int
+replace_checkpoint(const struct capture *c, struct err *err)
+{
+	struct guest *g = c->guest;
+	const char *job = g->run->job->name, *before = c->chain->manifest.checkpoint, **targets;
+	virDomainPtr dom;
+	size_t n;
+	int rc;
+
+	free(g->journal->checkpoint);
+	free(g->journal->repository);
+	g->journal->checkpoint = g->journal->repository = NULL;
+	if (journal_save(g->journal, err) == -1 || (dom = guest_domain(g, err)) == NULL)
+		return (-1);
+	rc = checkpoint_delete_others(dom, job, c->checkpoint, err);
+	/* Bitmaps that nobody would ever delete: an unsound one keeps a disk from being resized. */
+	if (rc == 0 && c->lost && checkpoint_is_of_job(before, job)) {
+		if ((targets = capture_targets(c, &n, err)) == NULL)
+			rc = -1;
+		else
+			rc = checkpoint_purge(dom, before, targets, n, err);
+		free(targets);
+	}
+	virDomainFree(dom);
+	return (rc);
+}
+
 /* The chain advances after publication only: then the new checkpoint stays and the job's older ones go, else it is the other way round. */
 static void
 advance_checkpoint(struct capture *c, bool published, struct domain_result *result)
 {
-	struct guest *g = c->guest;
-	const struct settle s = { .hv = g->hv, .journal = g->journal };
+	const struct settle s = { .hv = c->guest->hv, .journal = c->guest->journal };
 	struct err why = ERR_INIT;
-	virDomainPtr dom;
-	int rc = 0;
+	int rc;
 
-	if (!published || c->checkpoint[0] == '\0')
+	if (published && c->checkpoint[0] != '\0')
+		rc = replace_checkpoint(c, &why);
+	else
 		rc = settle_checkpoint(&s, &why);
-	else {
-		free(g->journal->checkpoint);
-		g->journal->checkpoint = NULL;
-		if (journal_save(g->journal, &why) == -1 || (dom = guest_domain(g, &why)) == NULL)
-			rc = -1;
-		else {
-			rc = checkpoint_delete_others(dom, g->run->job->name, c->checkpoint, &why);
-			virDomainFree(dom);
-		}
-	}
 	if (rc == -1 && result->unsettled[0] == '\0')
 		snprintf(result->unsettled, sizeof(result->unsettled), "%s", why.text);
 }
@@ -228,8 +248,8 @@ back_up(struct guest *g, struct domain_result *result, struct err *err)
 	if (capture_and_store(&c, &ps, result, err) == 0)
 		rc = publish(&c, ps, result, err);
 	point_store_end(ps);
-	chain_close(&chain);
 	advance_checkpoint(&c, rc == 0, result);
+	chain_close(&chain);
 	settled = result->unsettled[0] == '\0' && !g->journal->frozen;
 	if (g->journal->frozen)
 		snprintf(result->unsettled, sizeof(result->unsettled), "the guest may be frozen: a guard goes on trying to thaw it");

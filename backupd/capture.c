@@ -45,6 +45,55 @@ capture_scratch(const struct guest *g, struct err *err)
 	return (path);
 }
 
+bool
+capture_expects(const struct capture *c, size_t i)
+{
+	const struct domain_disk *d = c->guest->disks[i];
+	uint32_t number;
+
+	return (c->chain->set != NULL && c->chain->manifest.checkpoint != NULL && checkpoint_possible(d) &&
+	    chain_disk(c->chain, d->target, &number) != NULL);
+}
+
+bool
+capture_trusts(struct capture *c, size_t i)
+{
+	const struct domain_disk *d = c->guest->disks[i];
+	const struct manifest_disk *then;
+	uint32_t number;
+
+	if (!capture_expects(c, i) || (then = chain_disk(c->chain, d->target, &number)) == NULL)
+		return (false);
+	if (d->source != NULL && then->source != NULL && strcmp(d->source, then->source) == 0)
+		return (true);
+	snprintf(c->why_read, sizeof(c->why_read), "disk %s is %s; then it was %s", d->target, d->source != NULL ? d->source : "elsewhere",
+	    then->source != NULL ? then->source : "elsewhere");
+	return (false);
+}
+
+const char **
+capture_targets(const struct capture *c, size_t *n, struct err *err)
+{
+	const char **targets = calloc(c->guest->ndisks + 1, sizeof(*targets));
+
+	*n = 0;
+	if (targets == NULL) {
+		err_nomem(err);
+		return (NULL);
+	}
+	for (size_t i = 0; i < c->guest->ndisks; i++)
+		if (capture_expects(c, i))
+			targets[(*n)++] = c->guest->disks[i]->target;
+	return (targets);
+}
+
+void
+capture_explain(const struct capture *c, size_t i, struct source *s)
+{
+	if (s != NULL && c->why_read[0] != '\0' && capture_expects(c, i))
+		s->why_all = strdup(c->why_read);
+}
+
 /* A disk of which a person would say where it is. */
 static struct source *
 through_server(struct capture *c, size_t i, const char *path, struct err *err)
@@ -52,7 +101,7 @@ through_server(struct capture *c, size_t i, const char *path, struct err *err)
 	struct guest *g = c->guest;
 	struct journal *j = g->journal;
 	const char *since = NULL;
-	uint32_t number;
+	struct source *s;
 
 	if (c->servers == NULL && (c->servers = calloc(g->ndisks, sizeof(struct qemu_nbd *))) == NULL) {
 		err_nomem(err);
@@ -61,11 +110,16 @@ through_server(struct capture *c, size_t i, const char *path, struct err *err)
 	if (j->folder == NULL && capture_folder(c, runtime_dir(), &j->folder, err) == -1)
 		return (NULL);
 	/* A snapshot's base has its bitmaps too, but what they mean while QEMU has the image open, only QEMU knows. */
-	if (!g->active && c->chain->set != NULL && chain_disk(c->chain, g->disks[i]->target, &number) != NULL)
+	c->why_read[0] = '\0';
+	if (!g->active && capture_trusts(c, i))
 		since = c->chain->manifest.checkpoint;
 	if ((c->servers[i] = qemu_nbd_start(g->disks[i], path, since, j->folder, err)) == NULL)
 		return (NULL);
-	return (source_nbd_open(qemu_nbd_socket(c->servers[i]), "", qemu_nbd_bitmap(c->servers[i]), path != NULL ? path : g->disks[i]->source, err));
+	s = source_nbd_open(qemu_nbd_socket(c->servers[i]), "", qemu_nbd_bitmap(c->servers[i]), path != NULL ? path : g->disks[i]->source, err);
+	if (since != NULL && qemu_nbd_bitmap(c->servers[i]) == NULL)
+		snprintf(c->why_read, sizeof(c->why_read), "%s has no bitmap of the checkpoint %s, or not a sound one", g->disks[i]->source, since);
+	capture_explain(c, i, s);
+	return (s);
 }
 
 struct source *

@@ -27,7 +27,9 @@ struct capture {
 	const struct chain	*chain;		/* the point that this one goes on from */
 	char			 checkpoint[CHECKPOINT_NAME_LEN];	/* made at this moment; empty: none */
 	bool			*since;		/* by disk: what changed since the chain's checkpoint can be told; NULL: of none */
-	char			 why_read[512];	/* it cannot be told, though there is such a checkpoint; empty otherwise */
+	char			 why_read[512];	/* of those that are left it cannot be told, though there is such a checkpoint; empty otherwise */
+	char			 why_none[512];	/* there should be a new one, and is none; empty otherwise */
+	bool			 lost;		/* libvirt has no record of that checkpoint */
 	struct timespec		*mtimes;	/* of offline images, by disk, before they were read */
 };
 
@@ -66,5 +68,23 @@ char *capture_scratch(const struct guest *g, struct err *err);
  */
 struct source *capture_image(struct capture *c, size_t i, const char *path, struct err *err);
 void capture_stop_servers(struct capture *c);
+
+/** capture_expects(c, i): Whether disk ${i} was there at the chain's checkpoint, so that it should tell what of it has changed. */
+bool capture_expects(const struct capture *c, size_t i);
+
+/**
+ * capture_trusts(c, i):
+ * Whether the disk is the same image still, so that it may: else c->why_read says what it was.  A bitmap of the checkpoint's name may be another disk's.
+ */
+bool capture_trusts(struct capture *c, size_t i);
+
+/**
+ * capture_targets(c, n, err):
+ * The names of the disks that it should tell it of; *${n} of them, in an array for free().  Fails: NULL.
+ */
+const char **capture_targets(const struct capture *c, size_t *n, struct err *err);
+
+/** capture_explain(c, i, s): Let the source ${s} of disk ${i} say why it does not tell what has changed, if it should. */
+void capture_explain(const struct capture *c, size_t i, struct source *s);
 
 #endif

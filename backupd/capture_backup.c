@@ -8,21 +8,9 @@
 #include "scratch_watch.h"
 #include "settle.h"
 #include "state_dir.h"
+#include "xml_doc.h"
 
 #define SOCKET_NAME	"nbd"
-
-/* Text in XML. */
-static int
-add_escaped(struct buf *b, const char *text, struct err *err)
-{
-	for (; *text != '\0'; text++) {
-		const char *as = *text == '&' ? "&amp;" : *text == '<' ? "&lt;" : *text == '>' ? "&gt;" : *text == '\'' ? "&apos;" : *text == '"' ? "&quot;" : NULL;
-
-		if (buf_add(b, as != NULL ? as : text, as != NULL ? strlen(as) : 1, err) == -1)
-			return (-1);
-	}
-	return (0);
-}
 
 /* The place of a disk among those that are backed up. */
 static size_t
@@ -44,14 +32,14 @@ job_xml(const struct capture *c, const char *since, struct buf *b, struct err *e
 	const char *target;
 	size_t n;
 
-	if (buf_addf(b, err, "<domainbackup mode='pull'><server transport='unix' socket='") == -1 || add_escaped(b, j->socket, err) == -1 ||
+	if (buf_addf(b, err, "<domainbackup mode='pull'><server transport='unix' socket='") == -1 || xml_escape(b, j->socket, err) == -1 ||
 	    buf_addf(b, err, "'/><disks>") == -1)
 		return (-1);
 	for (size_t i = 0; i < g->desc.ndisks; i++) {
 		target = g->desc.disks[i].target;
 		if (g->desc.disks[i].source == NULL)
 			continue;
-		if (buf_addf(b, err, "<disk name='") == -1 || add_escaped(b, target, err) == -1)
+		if (buf_addf(b, err, "<disk name='") == -1 || xml_escape(b, target, err) == -1)
 			return (-1);
 		if ((n = disk_number(g, target)) == g->ndisks) {
 			if (buf_addf(b, err, "' backup='no'/>") == -1)
@@ -61,13 +49,13 @@ job_xml(const struct capture *c, const char *since, struct buf *b, struct err *e
 		if (buf_addf(b, err, "' backup='yes' type='file'") == -1)
 			return (-1);
 		if (since != NULL && c->since[n] && (buf_addf(b, err, " backupmode='incremental' incremental='") == -1 ||
-		    add_escaped(b, since, err) == -1 || buf_addf(b, err, "'") == -1))
+		    xml_escape(b, since, err) == -1 || buf_addf(b, err, "'") == -1))
 			return (-1);
 		if (since != NULL && !c->since[n] && buf_addf(b, err, " backupmode='full'") == -1)
 			return (-1);
-		if (buf_addf(b, err, " exportname='") == -1 || add_escaped(b, target, err) == -1 ||
-		    buf_addf(b, err, "'><driver type='qcow2'/><scratch file='") == -1 || add_escaped(b, j->scratch, err) == -1 ||
-		    buf_addf(b, err, "/") == -1 || add_escaped(b, target, err) == -1 || buf_addf(b, err, "'/></disk>") == -1)
+		if (buf_addf(b, err, " exportname='") == -1 || xml_escape(b, target, err) == -1 ||
+		    buf_addf(b, err, "'><driver type='qcow2'/><scratch file='") == -1 || xml_escape(b, j->scratch, err) == -1 ||
+		    buf_addf(b, err, "/") == -1 || xml_escape(b, target, err) == -1 || buf_addf(b, err, "'/></disk>") == -1)
 			return (-1);
 	}
 	return (buf_addf(b, err, "</disks></domainbackup>"));
@@ -81,14 +69,14 @@ checkpoint_xml(const struct capture *c, struct buf *b, struct err *err)
 	const char *target;
 	size_t n;
 
-	if (buf_addf(b, err, "<domaincheckpoint><name>") == -1 || add_escaped(b, c->checkpoint, err) == -1 || buf_addf(b, err, "</name><disks>") == -1)
+	if (buf_addf(b, err, "<domaincheckpoint><name>") == -1 || xml_escape(b, c->checkpoint, err) == -1 || buf_addf(b, err, "</name><disks>") == -1)
 		return (-1);
 	for (size_t i = 0; i < g->desc.ndisks; i++) {
 		target = g->desc.disks[i].target;
 		if (g->desc.disks[i].source == NULL)
 			continue;
 		n = disk_number(g, target);
-		if (buf_addf(b, err, "<disk name='") == -1 || add_escaped(b, target, err) == -1 ||
+		if (buf_addf(b, err, "<disk name='") == -1 || xml_escape(b, target, err) == -1 ||
 		    buf_addf(b, err, "' checkpoint='%s'/>", n < g->ndisks && checkpoint_possible(g->disks[n]) ? "bitmap" : "no") == -1)
 			return (-1);
 	}
@@ -101,6 +89,46 @@ struct attempt {
 	struct buf	 since, full, checkpoint;	/* empty: not to be tried */
 };
 
+/*
+ * libvirt says of which disk it has found no sound bitmap ("missing or broken bitmap 'NAME' for disk 'vdb'"): that one is read, and the others not.
+ * Returns whether there are others.
+ */
+static bool
+leave_out(struct attempt *a, const char *said)
+{
+	const struct guest *g = a->c->guest;
+	struct err ignored = ERR_INIT;
+	bool found = false, any = false;
+	char quoted[300];
+
+	for (size_t i = 0; i < g->ndisks; i++) {
+		snprintf(quoted, sizeof(quoted), "'%s'", g->disks[i]->target);
+		if (a->c->since[i] && strstr(said, quoted) != NULL) {
+			a->c->since[i] = false;
+			found = true;
+		}
+		any = any || a->c->since[i];
+	}
+	a->since.len = 0;
+	return (found && any && job_xml(a->c, a->c->chain->manifest.checkpoint, &a->since, &ignored) == 0);
+}
+
+/* With the bitmaps that are sound.  Returns whether it has begun. */
+static bool
+take_since(struct attempt *a, virDomainPtr dom, const char *checkpoint)
+{
+	struct capture *c = a->c;
+
+	do {
+		if (virDomainBackupBegin(dom, a->since.ptr, checkpoint, 0) == 0)
+			return (true);
+		snprintf(c->why_read, sizeof(c->why_read), "%s", virGetLastErrorMessage());
+	} while (virGetLastErrorCode() == VIR_ERR_CHECKPOINT_INCONSISTENT && leave_out(a, c->why_read));
+	free(c->since);
+	c->since = NULL;
+	return (false);
+}
+
 static int
 take(void *arg, virDomainPtr dom, struct err *err)
 {
@@ -108,20 +136,34 @@ take(void *arg, virDomainPtr dom, struct err *err)
 	struct capture *c = a->c;
 	const char *checkpoint = a->checkpoint.len > 0 ? a->checkpoint.ptr : NULL;
 
-	if (a->since.len > 0) {
-		if (virDomainBackupBegin(dom, a->since.ptr, checkpoint, 0) == 0)
-			return (0);
-		snprintf(c->why_read, sizeof(c->why_read), "%s", virGetLastErrorMessage());
-		free(c->since);
-		c->since = NULL;
-	}
+	if (a->since.len > 0 && take_since(a, dom, checkpoint))
+		return (0);
 	if (checkpoint != NULL) {
 		if (virDomainBackupBegin(dom, a->full.ptr, checkpoint, 0) == 0)
 			return (0);
-		snprintf(c->why_read, sizeof(c->why_read), "%s", virGetLastErrorMessage());
+		snprintf(c->why_none, sizeof(c->why_none), "%s", virGetLastErrorMessage());
 		c->checkpoint[0] = '\0';
 	}
 	return (virDomainBackupBegin(dom, a->full.ptr, NULL, 0) == -1 ? hypervisor_failed(err, "the backup job could not be begun") : 0);
+}
+
+/* It has no record of the checkpoint, as after "virsh undefine", though the images may have its bitmaps.  Returns whether it has it again. */
+static int
+recover(const struct capture *c, virDomainPtr dom, const char *since, struct buf *xml, struct err *err)
+{
+	struct err why = ERR_INIT;
+	const char **targets;
+	size_t n;
+	int r = 0;
+
+	if (!checkpoint_is_of_job(since, c->guest->run->job->name))
+		return (0);
+	if ((targets = capture_targets(c, &n, err)) == NULL)
+		return (-1);
+	if (checkpoint_recover(dom, since, c->chain->manifest.time, targets, n, &why) == 0)
+		r = checkpoint_get(dom, since, xml, err);
+	free(targets);
+	return (r);
 }
 
 /* For which disks the chain's checkpoint, if libvirt still has it, tells what changed. */
@@ -131,7 +173,6 @@ plan_since(struct capture *c, virDomainPtr dom, bool *any, struct err *err)
 	const struct guest *g = c->guest;
 	const char *since = c->chain->set != NULL ? c->chain->manifest.checkpoint : NULL;
 	struct buf xml = BUF_INIT;
-	uint32_t number;
 	int r = 0;
 
 	*any = false;
@@ -139,14 +180,17 @@ plan_since(struct capture *c, virDomainPtr dom, bool *any, struct err *err)
 		return (0);
 	if ((c->since = calloc(g->ndisks, sizeof(*c->since))) == NULL)
 		return (err_nomem(err));
-	if ((r = checkpoint_get(dom, since, &xml, err)) == 1) {
+	if ((r = checkpoint_get(dom, since, &xml, err)) == 0)
+		r = recover(c, dom, since, &xml, err);
+	if (r == 1) {
 		for (size_t i = 0; i < g->ndisks; i++) {
-			c->since[i] = checkpoint_possible(g->disks[i]) && chain_disk(c->chain, g->disks[i]->target, &number) != NULL &&
-			    checkpoint_has_disk(xml.ptr, xml.len, g->disks[i]->target);
+			c->since[i] = capture_trusts(c, i) && checkpoint_has_disk(xml.ptr, xml.len, g->disks[i]->target);
 			*any = *any || c->since[i];
 		}
-	} else if (r == 0)
+	} else if (r == 0) {
+		c->lost = true;
 		snprintf(c->why_read, sizeof(c->why_read), "libvirt has lost the checkpoint %s", since);
+	}
 	buf_free(&xml);
 	return (r == -1 ? -1 : 0);
 }
@@ -163,7 +207,9 @@ plan_checkpoint(struct capture *c, struct err *err)
 	if (!possible || !g->run->job->incremental || !g->persistent)
 		return (0);
 	checkpoint_name(g->run->job->name, g->journal->token, c->checkpoint);
-	return ((g->journal->checkpoint = strdup(c->checkpoint)) == NULL ? err_nomem(err) : 0);
+	g->journal->checkpoint = strdup(c->checkpoint);
+	g->journal->repository = strdup(g->run->repo->st->url);
+	return (g->journal->checkpoint == NULL || g->journal->repository == NULL ? err_nomem(err) : 0);
 }
 
 static int
@@ -218,10 +264,15 @@ static struct source *
 open_disk(struct capture *c, size_t i, struct err *err)
 {
 	const struct domain_disk *d = c->guest->disks[i];
+	bool told = c->since != NULL && c->since[i];
+	struct source *s;
 	char context[300];
 
 	snprintf(context, sizeof(context), "qemu:dirty-bitmap:backup-%s", d->target);
-	return (source_nbd_open(c->guest->journal->socket, d->target, c->since != NULL && c->since[i] ? context : NULL, d->source, err));
+	s = source_nbd_open(c->guest->journal->socket, d->target, told ? context : NULL, d->source, err);
+	if (!told)
+		capture_explain(c, i, s);
+	return (s);
 }
 
 static int

@@ -9,6 +9,8 @@
 
 #include <libvirt/libvirt.h>
 #include <stdbool.h>
+#include <stddef.h>
+#include <time.h>
 
 #include "buf.h"
 #include "domain_xml.h"
@@ -18,6 +20,9 @@
 
 /** checkpoint_name(job, token, out): The name of the job's next one. */
 void checkpoint_name(const char *job, const char *token, char out[CHECKPOINT_NAME_LEN]);
+
+/** checkpoint_is_of_job(name, job): Whether the checkpoint of that name is one of the job's. */
+bool checkpoint_is_of_job(const char *name, const char *job);
 
 /** checkpoint_possible(d): Whether QEMU can keep a bitmap for the disk. */
 bool checkpoint_possible(const struct domain_disk *d);
@@ -29,13 +34,25 @@ int checkpoint_get(virDomainPtr dom, const char *name, struct buf *xml, struct e
 bool checkpoint_has_disk(const char *xml, size_t len, const char *target);
 
 /**
+ * checkpoint_recover(dom, name, t, targets, n, err):
+ * Make a checkpoint that libvirt has lost known to it again, when each of these disks still has its bitmap, sound; it was made at ${t}.  Fails: -1.
+ */
+int checkpoint_recover(virDomainPtr dom, const char *name, time_t t, const char *const *targets, size_t n, struct err *err);
+
+/**
+ * checkpoint_purge(dom, name, targets, n, err):
+ * Delete what bitmaps these disks of a running guest have of a checkpoint that libvirt has lost.  Fails: -1.
+ */
+int checkpoint_purge(virDomainPtr dom, const char *name, const char *const *targets, size_t n, struct err *err);
+
+/**
  * checkpoint_delete(dom, name, err):
- * Delete it and its bitmaps; where the bitmaps are gone, or the domain does not run, at least libvirt's record of it.  Fails: -1; harmless when
- * there is none.
+ * Delete it and those of its bitmaps that are still there.  Of a guest that is shut off it stays, as libvirt cannot delete the bitmaps then: the
+ * job's next run does.  Fails: -1; harmless when there is none.
  */
 int checkpoint_delete(virDomainPtr dom, const char *name, struct err *err);
 
-/** checkpoint_delete_others(dom, job, keep, err): Delete the job's, but for ${keep}.  Fails: -1. */
+/** checkpoint_delete_others(dom, job, keep, err): Delete the job's, but for ${keep}, likewise.  Fails: -1. */
 int checkpoint_delete_others(virDomainPtr dom, const char *job, const char *keep, struct err *err);
 
 #endif

@@ -56,6 +56,7 @@ journal_free(struct journal *j)
 	free(j->socket);
 	free(j->scratch);
 	free(j->checkpoint);
+	free(j->repository);
 	free(j->path);
 	free(j->fresh_path);
 	free(j->lock_path);
@@ -175,8 +176,9 @@ encode_overlay(const struct journal_overlay *o)
 static json_t *
 encode(const struct journal *j)
 {
-	json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:s, s:b, s:s*, s:s*, s:s*, s:s*}", "format", 1, "uri", j->uri, "name", j->name, "uuid", j->uuid,
-	    "token", j->token, "frozen", j->frozen, "folder", j->folder, "socket", j->socket, "scratch", j->scratch, "checkpoint", j->checkpoint), *v = json_array();
+	json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:s, s:b, s:s*, s:s*, s:s*, s:s*, s:s*}", "format", 1, "uri", j->uri, "name", j->name, "uuid", j->uuid,
+	    "token", j->token, "frozen", j->frozen, "folder", j->folder, "socket", j->socket, "scratch", j->scratch, "checkpoint", j->checkpoint,
+	    "repository", j->repository), *v = json_array();
 
 	for (size_t i = 0; i < j->noverlays; i++)
 		json_array_append_new(v, encode_overlay(&j->overlays[i]));
@@ -303,7 +305,7 @@ decode(struct journal *j, const json_t *o, struct err *err)
 	if (doc_format_is(o, "the journal", err) == -1 || doc_text(o, "uri", &uri, err) == -1 || doc_text(o, "name", &name, err) == -1 ||
 	    doc_text(o, "uuid", &uuid, err) == -1 || doc_text(o, "token", &token, err) == -1 || optional(o, "folder", &j->folder, err) == -1 ||
 	    optional(o, "socket", &j->socket, err) == -1 || optional(o, "scratch", &j->scratch, err) == -1 ||
-	    optional(o, "checkpoint", &j->checkpoint, err) == -1)
+	    optional(o, "checkpoint", &j->checkpoint, err) == -1 || optional(o, "repository", &j->repository, err) == -1)
 		return (-1);
 	if (strcmp(uuid, j->uuid) != 0 || strlen(token) != JOURNAL_TOKEN_LEN - 1)
 		return (err_set(err, 0, "it is of another guest"));

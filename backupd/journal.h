@@ -33,7 +33,8 @@ struct journal {
 	char			*folder;	/* of sockets; NULL: none was made */
 	char			*socket;	/* of our backup job; NULL: there is none */
 	char			*scratch;	/* folder of its scratch files; NULL: none */
-	char			*checkpoint;	/* made for a point that is not published; NULL: none */
+	char			*checkpoint;	/* made for a point that may not be published; NULL: none */
+	char			*repository;	/* where that point is to be: its URL; NULL: nowhere */
 	struct journal_overlay	*overlays;
 	size_t			 noverlays;
 

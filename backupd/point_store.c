@@ -220,6 +220,8 @@ store_delta(struct point_store *ps, struct stored_disk *d, const struct delta_ba
 		goto out;
 	ps->incremental = true;
 	d->facts.how = unchanged ? "unchanged" : dirty != NULL ? "bitmap" : "compared";
+	if (dirty == NULL && s->why_all != NULL && (d->why = strdup(s->why_all)) == NULL)
+		rc = err_nomem(err);
 	d->facts.data = w.stored;
 	if (w.lost > 0)
 		point_store_note(ps, "%s: %llu bytes were stored again, because the archive that had them is not to be had", d->target,

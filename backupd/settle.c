@@ -10,13 +10,11 @@
 #include <unistd.h>
 
 #include "deadline.h"
-#include "checkpoint.h"
 #include "domain_job.h"
 #include "freeze.h"
 #include "guest.h"
 #include "settle_overlay.h"
 
-#define LIBVIRT_SECONDS	60		/* libvirtd may be starting again */
 #define ABORT_SECONDS	60
 #define CALL_SECONDS	120		/* for one call into QEMU */
 #define POLL_MS		50
@@ -171,29 +169,6 @@ settle_freeze(const struct settle *s, struct err *err)
 		err_wrap(err, "%s", ignored.text);
 	err_wrap(err, "guest %s may be frozen; a guard goes on trying to thaw it", j->name);
 	return (-1);
-}
-
-int
-settle_checkpoint(const struct settle *s, struct err *err)
-{
-	struct journal *j = s->journal;
-	virDomainPtr dom;
-	int rc = 0;
-
-	if (j->checkpoint == NULL)
-		return (0);
-	dom = hypervisor_domain(s->hv, j->uuid, LIBVIRT_SECONDS, err);
-	if (dom == NULL && err->code != ENOENT)
-		return (-1);
-	if (dom != NULL) {
-		rc = checkpoint_delete(dom, j->checkpoint, err);
-		virDomainFree(dom);
-	}
-	if (rc == 0) {
-		free(j->checkpoint);
-		j->checkpoint = NULL;
-	}
-	return (rc);
 }
 
 int

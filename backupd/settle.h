@@ -12,6 +12,8 @@
 #include "hypervisor.h"
 #include "journal.h"
 
+#define LIBVIRT_SECONDS	60		/* libvirtd may be starting again */
+
 struct settle {
 	struct hypervisor	*hv;
 	struct journal		*journal;
@@ -33,7 +35,11 @@ int settle_overlays(const struct settle *s, struct err *err);
 /** settle_freeze(s, err): Thaw the guest; when it does not answer, leave a guard that goes on trying.  Fails: -1. */
 int settle_freeze(const struct settle *s, struct err *err);
 
-/** settle_checkpoint(s, err): Delete the checkpoint of a point that was not published.  Fails: -1. */
+/**
+ * settle_checkpoint(s, err):
+ * Delete the checkpoint of a point that was not published.  Where that cannot be told now, because the repository is away, it stays: the job's next
+ * run deletes it if it is not its latest point's.  Fails: -1.
+ */
 int settle_checkpoint(const struct settle *s, struct err *err);
 
 /** settle_all(s, err): All of it.  Fails: -1 with the first failure; the others are done all the same. */

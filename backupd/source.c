@@ -87,6 +87,7 @@ source_close(struct source *s)
 	if (s == NULL)
 		return;
 	free(s->identity);
+	free(s->why_all);
 	extents_free(s->dirty);
 	s->ops->close(s);
 }

@@ -50,6 +50,7 @@ struct source {
 	bool			 in_use;	/* somebody holds it for writing, and the job allows that */
 	char			*identity;	/* the same text means the same bytes, if its extents are the same too; NULL: cannot be told */
 	struct extents		*dirty;		/* what may have changed since the job's checkpoint; NULL: cannot be told */
+	char			*why_all;	/* why that cannot be told, though it should; NULL: it can, or nobody thought so */
 
 	/* Called, where set, while the disk is read, with the bytes read so far; -1 stops. */
 	int			(*tick)(void *arg, uint64_t done, struct err *);

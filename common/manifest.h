@@ -26,7 +26,7 @@ struct manifest_disk {
 	uint64_t	 data;			/* bytes in the tar stream */
 	uint64_t	 zero;			/* of these, in zero blocks */
 	const char	*how;			/* full, compared, bitmap, unchanged: what was read, and why; NULL: not told (full) */
-	const char	*why;			/* it is full though there was an earlier point; NULL: it is not, or there was none */
+	const char	*why;			/* it is full, or compared, though something told of less; NULL: nothing did */
 	const char	*identity;		/* of the source and its extents; NULL: not known */
 };
 

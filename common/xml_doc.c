@@ -288,6 +288,18 @@ nomem:
 	return (NULL);
 }
 
+int
+xml_escape(struct buf *b, const char *text, struct err *err)
+{
+	for (; *text != '\0'; text++) {
+		const char *as = *text == '&' ? "&amp;" : *text == '<' ? "&lt;" : *text == '>' ? "&gt;" : *text == '\'' ? "&apos;" : *text == '"' ? "&quot;" : NULL;
+
+		if (buf_add(b, as != NULL ? as : text, as != NULL ? strlen(as) : 1, err) == -1)
+			return (-1);
+	}
+	return (0);
+}
+
 void
 xml_remove(xmlNodePtr n)
 {

@@ -56,6 +56,9 @@ int xml_set_text(xmlNodePtr n, const char *text, struct err *err);
 /** xml_add(parent, before, name, err): A new element before the child ${before} (NULL: the last one), on a line of its own.  Fails: NULL. */
 xmlNodePtr xml_add(xmlNodePtr parent, xmlNodePtr before, const char *name, struct err *err);
 
+/** xml_escape(b, text, err): Append ${text} as it stands in XML, be it in an attribute or not.  Fails: -1. */
+int xml_escape(struct buf *b, const char *text, struct err *err);
+
 /** xml_remove(n): Take ${n} out and free it, with the white space before it; harmless on NULL. */
 void xml_remove(xmlNodePtr n);
 

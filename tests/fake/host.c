@@ -2,6 +2,7 @@
  * What of the host the model has, too: the files that a run makes and removes, qemu-img, and what a disk's export over NBD holds.
  * Linked with -Wl,--wrap, so that the objects of backupd/ are those of the program.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -21,11 +22,13 @@ int __real_unlink(const char *path);
 int __real_rmdir(const char *path);
 int __real_mkdir(const char *path, mode_t mode);
 int __real_rename(const char *from, const char *to);
+int __real_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned int flags);
 int __real_statvfs64(const char *path, struct statvfs *fs);
 int __wrap_unlink(const char *path);
 int __wrap_rmdir(const char *path);
 int __wrap_mkdir(const char *path, mode_t mode);
 int __wrap_rename(const char *from, const char *to);
+int __wrap_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned int flags);
 int __wrap_statvfs64(const char *path, struct statvfs *fs);
 
 static struct model_disk *
@@ -133,7 +136,7 @@ __wrap_mkdir(const char *path, mode_t mode)
 	return (rc);
 }
 
-/* "folder scratch socket frozen vda vdb(pivoting)" */
+/* "folder scratch socket checkpoint frozen vda vdb(pivoting)" */
 static void
 describe_journal(const char *path, char *out, size_t n)
 {
@@ -141,7 +144,7 @@ describe_journal(const char *path, char *out, size_t n)
 	size_t used = 0, i;
 
 	out[0] = '\0';
-	for (const char *const *key = (const char *const[]){ "folder", "scratch", "socket", NULL }; *key != NULL; key++)
+	for (const char *const *key = (const char *const[]){ "folder", "scratch", "socket", "checkpoint", NULL }; *key != NULL; key++)
 		if (json_object_get(o, *key) != NULL)
 			used += (size_t)snprintf(out + used, n - used, "%s%s", used > 0 ? " " : "", *key);
 	if (json_is_true(json_object_get(o, "frozen")))
@@ -167,6 +170,70 @@ __wrap_rename(const char *from, const char *to)
 	step_end("journal", what, true, rc == -1);
 	errno = e;
 	return (rc);
+}
+
+int
+__wrap_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned int flags)
+{
+	int rc, e;
+
+	if (fake == NULL || !fake->publications || strchr(from, '/') == NULL || !ends_with(from, ".partial"))
+		return (__real_renameat2(from_fd, from, to_fd, to, flags));
+	step_begin("publish", "", true);
+	rc = __real_renameat2(from_fd, from, to_fd, to, flags);
+	e = errno;
+	step_end("publish", "", true, rc == -1);
+	errno = e;
+	return (rc);
+}
+
+/* Seconds, and of one second by number. */
+static bool
+is_later(const char *a, const char *b)
+{
+	int seconds = strncmp(a, b, 18);
+
+	return (seconds != 0 ? seconds > 0 : strlen(a) != strlen(b) ? strlen(a) > strlen(b) : strcmp(a, b) > 0);
+}
+
+static json_t *
+latest_manifest(void)
+{
+	char folder[MODEL_PATH], path[2 * MODEL_PATH], latest[256] = "";
+	struct dirent *e;
+	DIR *d;
+
+	snprintf(folder, sizeof(folder), "%s", getenv(MODEL_VARIABLE));
+	*strrchr(folder, '/') = '\0';
+	strncat(folder, "/repository/web", sizeof(folder) - strlen(folder) - 1);
+	if ((d = opendir(folder)) == NULL)
+		return (NULL);
+	while ((e = readdir(d)) != NULL)
+		if (e->d_name[0] != '.' && !ends_with(e->d_name, ".partial") && (latest[0] == '\0' || is_later(e->d_name, latest)))
+			snprintf(latest, sizeof(latest), "%s", e->d_name);
+	closedir(d);
+	snprintf(path, sizeof(path), "%s/%s/manifest.json", folder, latest);
+	return (json_load_file(path, 0, NULL));
+}
+
+void
+host_head(char checkpoint[160])
+{
+	json_t *m = latest_manifest();
+	const char *name = json_string_value(json_object_get(m, "checkpoint"));
+
+	snprintf(checkpoint, 160, "%s", name != NULL ? name : "");
+	json_decref(m);
+}
+
+void
+host_head_how(char how[32])
+{
+	json_t *m = latest_manifest();
+	const char *text = json_string_value(json_object_get(json_array_get(json_object_get(m, "disks"), 0), "how"));
+
+	snprintf(how, 32, "%s", text != NULL ? text : "");
+	json_decref(m);
 }
 
 int
@@ -277,12 +344,20 @@ source_nbd_open(const char *socket, const char *export, const char *bitmap, cons
 		.settled = settled, .close = close_source };
 	struct source *s = calloc(1, sizeof(*s));
 
-	(void)export;
-	(void)bitmap;
 	if (s == NULL || (s->path = strdup(path)) == NULL)
 		abort();
 	s->ops = &ops;
 	s->size = EXPORT_BYTES;
+	/* Nothing has changed. */
+	if (bitmap != NULL) {
+		char context[64];
+
+		snprintf(context, sizeof(context), "qemu:dirty-bitmap:backup-%s", export);
+		if (strcmp(bitmap, context) != 0 || strstr(fake->backup_xml, "incremental='") == NULL)
+			wrong("%s: the bitmap %s was asked for", export, bitmap);
+		if ((s->dirty = extents_new(s->size, err)) == NULL || extents_end(s->dirty, err) == -1)
+			abort();
+	}
 	if (access(socket, F_OK) == 0)
 		return (s);
 	err_set(err, errno, "cannot connect to %s", socket);

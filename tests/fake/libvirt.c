@@ -11,6 +11,7 @@
 #include "backupd/deadline.h"
 #include "buf.h"
 #include "domain_xml.h"
+#include "host.h"
 #include "xml_doc.h"
 
 #define BLOCKED_MS	(3600 * 1000)	/* nobody waits so long */
@@ -27,6 +28,11 @@ struct _virDomain {
 
 struct _virDomainSnapshot {
 	int		nothing;
+};
+
+struct _virDomainCheckpoint {
+	virDomainPtr	dom;
+	char		name[160];
 };
 
 static _Thread_local int last_code;
@@ -552,78 +558,275 @@ create(xmlNodePtr n, const char *path)
 		close(fd);
 }
 
+static void
+copy_attribute(xmlNodePtr n, const char *name, char out[160])
+{
+	xmlChar *value = n != NULL ? xmlGetProp(n, (const xmlChar *)name) : NULL;
+
+	snprintf(out, 160, "%s", value != NULL ? (const char *)value : "");
+	xmlFree(value);
+}
+
+static xmlNodePtr
+first_disk(xmlDocPtr doc)
+{
+	return (xml_first(xml_first(xmlDocGetRootElement(doc), "disks"), "disk"));
+}
+
+/* Whether it has each bitmap that the backup is to go by. */
+static int
+check_incremental(xmlDocPtr doc)
+{
+	const struct model_checkpoint *c;
+	char target[160], since[160];
+	const struct model_disk *d;
+
+	for (xmlNodePtr n = first_disk(doc); n != NULL; n = xml_next(n, "disk")) {
+		copy_attribute(n, "name", target);
+		copy_attribute(n, "incremental", since);
+		if (since[0] == '\0')
+			continue;
+		if ((c = model_checkpoint(since)) == NULL || !c->known)
+			return (failed(VIR_ERR_NO_DOMAIN_CHECKPOINT, "Domain checkpoint not found: no domain checkpoint with matching name '%s'", since));
+		if ((d = model_find(target)) == NULL || c->bitmaps[d - fake->disks] != SOUND)
+			return (failed(VIR_ERR_CHECKPOINT_INCONSISTENT, "checkpoint inconsistent: missing or broken bitmap '%s' for disk '%s'", since, target));
+	}
+	return (0);
+}
+
+/* The record of a checkpoint, and, if ${make}, its bitmaps. */
+static int
+record_checkpoint(const char *xml, bool make, bool validate, struct model_checkpoint **out)
+{
+	xmlDocPtr doc = xmlReadMemory(xml, (int)strlen(xml), NULL, NULL, XML_PARSE_NONET);
+	struct model_checkpoint new = { .known = true }, *c;
+	char target[160];
+	xmlChar *name;
+	int rc = 0;
+
+	if (doc == NULL)
+		return (failed(VIR_ERR_XML_DETAIL, "(domain_checkpoint) is not well formed"));
+	name = xmlNodeGetContent(xml_first(xmlDocGetRootElement(doc), "name"));
+	c = model_checkpoint((const char *)name);
+	if (c != NULL && c->known)
+		rc = failed(VIR_ERR_OPERATION_FAILED, "operation failed: there is a checkpoint %s", (const char *)name);
+	for (xmlNodePtr n = first_disk(doc); n != NULL && rc == 0; n = xml_next(n, "disk")) {
+		const struct model_disk *d;
+
+		copy_attribute(n, "name", target);
+		if (!xml_attribute_is(n, "checkpoint", "bitmap"))
+			continue;
+		if ((d = model_find(target)) == NULL || strcmp(d->format, "qcow2") != 0)
+			rc = failed(VIR_ERR_CONFIG_UNSUPPORTED, "unsupported configuration: checkpoint for disk %s unsupported", target);
+		else if (validate && (c == NULL || c->bitmaps[d - fake->disks] != SOUND))
+			rc = failed(VIR_ERR_CHECKPOINT_INCONSISTENT, "checkpoint inconsistent: missing or broken bitmap '%s' for disk '%s'", (const char *)name,
+			    target);
+		else
+			new.recorded[d - fake->disks] = true;
+	}
+	if (rc == 0) {
+		c = model_checkpoint_new((const char *)name);
+		c->known = true;
+		memcpy(c->recorded, new.recorded, sizeof(c->recorded));
+		for (int i = 0; i < MODEL_DISKS && make; i++)
+			c->bitmaps[i] = c->recorded[i] ? SOUND : NO_BITMAP;
+		*out = c;
+	}
+	xmlFree(name);
+	xmlFreeDoc(doc);
+	return (rc);
+}
+
+static int
+begin_job(const char *xml, const char *checkpoint)
+{
+	xmlDocPtr doc = xmlReadMemory(xml, (int)strlen(xml), NULL, NULL, XML_PARSE_NONET);
+	struct model_checkpoint *made;
+	int rc;
+
+	if (doc == NULL)
+		return (failed(VIR_ERR_XML_DETAIL, "(domain_backup) is not well formed"));
+	rc = check_incremental(doc);
+	if (rc == 0 && checkpoint != NULL)
+		rc = record_checkpoint(checkpoint, true, false, &made);
+	if (rc == 0 && fake->late_failures > 0) {
+		fake->late_failures--;
+		rc = failed(VIR_ERR_INTERNAL_ERROR, "internal error: unable to execute QEMU command 'nbd-server-add'");
+	}
+	if (rc == 0) {
+		each_attribute(xmlDocGetRootElement(doc), "scratch", "file", create);
+		each_attribute(xmlDocGetRootElement(doc), "server", "socket", create);
+		fake->backup_job = true;
+		snprintf(fake->backup_xml, sizeof(fake->backup_xml), "%s", xml);
+	}
+	xmlFreeDoc(doc);
+	return (rc);
+}
+
 int
 virDomainBackupBegin(virDomainPtr dom, const char *xml, const char *checkpoint, unsigned int flags)
 {
-	xmlDocPtr doc;
 	int rc;
 
-	(void)checkpoint;
 	(void)flags;
 	if (enter_domain(dom, "backup-begin", "", true, true) == -1)
 		return (-1);
 	fake->call = VIR_DOMAIN_JOB_OPERATION_BACKUP;
-	if ((rc = is_free()) == 0) {
-		if ((doc = xmlReadMemory(xml, (int)strlen(xml), NULL, NULL, XML_PARSE_NONET)) == NULL)
-			rc = failed(VIR_ERR_XML_DETAIL, "(domain_backup) is not well formed");
-		else {
-			each_attribute(xmlDocGetRootElement(doc), "scratch", "file", create);
-			each_attribute(xmlDocGetRootElement(doc), "server", "socket", create);
-			xmlFreeDoc(doc);
-			fake->backup_job = true;
-			snprintf(fake->backup_xml, sizeof(fake->backup_xml), "%s", xml);
-		}
-	}
+	if ((rc = is_free()) == 0)
+		rc = begin_job(xml, checkpoint);
 	return (leave("backup-begin", "", true, rc));
 }
 
-/* This guest's disks are raw, and have no checkpoints. */
+static virDomainCheckpointPtr
+new_checkpoint(virDomainPtr dom, const char *name)
+{
+	virDomainCheckpointPtr cp = calloc(1, sizeof(*cp));
+
+	if (cp == NULL)
+		abort();
+	cp->dom = dom;
+	snprintf(cp->name, sizeof(cp->name), "%s", name);
+	return (cp);
+}
+
 virDomainCheckpointPtr
 virDomainCheckpointLookupByName(virDomainPtr dom, const char *name, unsigned int flags)
 {
-	(void)dom;
+	const struct model_checkpoint *c;
+	virDomainCheckpointPtr cp = NULL;
+
 	(void)flags;
-	failed(VIR_ERR_NO_DOMAIN_CHECKPOINT, "Domain checkpoint not found: %s", name);
-	return (NULL);
+	if (enter_domain(dom, "checkpoint", "", false, false) == -1)
+		return (NULL);
+	if ((c = model_checkpoint(name)) != NULL && c->known)
+		cp = new_checkpoint(dom, name);
+	else
+		failed(VIR_ERR_NO_DOMAIN_CHECKPOINT, "Domain checkpoint not found: no domain checkpoint with matching name '%s'", name);
+	leave("checkpoint", "", false, 0);
+	return (cp);
 }
 
 char *
 virDomainCheckpointGetXMLDesc(virDomainCheckpointPtr cp, unsigned int flags)
 {
-	(void)cp;
+	const struct model_checkpoint *c;
+	struct buf b = BUF_INIT;
+
 	(void)flags;
-	return (NULL);
+	if (enter_domain(cp->dom, "checkpoint-xml", "", false, false) == -1)
+		return (NULL);
+	if ((c = model_checkpoint(cp->name)) == NULL || !c->known)
+		failed(VIR_ERR_NO_DOMAIN_CHECKPOINT, "Domain checkpoint not found");
+	else {
+		add(&b, "<domaincheckpoint><name>%s</name><disks>", c->name);
+		for (int i = 0; i < fake->ndisks; i++)
+			add(&b, "<disk name='%s' checkpoint='%s'/>", fake->disks[i].target, c->recorded[i] ? "bitmap" : "no");
+		add(&b, "</disks></domaincheckpoint>%c", '\0');
+	}
+	leave("checkpoint-xml", "", false, 0);
+	return (b.ptr);
 }
 
 const char *
 virDomainCheckpointGetName(virDomainCheckpointPtr cp)
 {
-	(void)cp;
-	return (NULL);
+	return (cp->name);
+}
+
+virDomainCheckpointPtr
+virDomainCheckpointCreateXML(virDomainPtr dom, const char *xml, unsigned int flags)
+{
+	virDomainCheckpointPtr cp = NULL;
+	struct model_checkpoint *c = NULL;
+	int rc;
+
+	if (enter_domain(dom, "checkpoint-define", "", true, false) == -1)
+		return (NULL);
+	if ((flags & VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE) == 0)
+		wrong("a checkpoint was made without a backup");
+	if ((rc = record_checkpoint(xml, false, (flags & VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE) != 0, &c)) == 0)
+		cp = new_checkpoint(dom, c->name);
+	leave("checkpoint-define", "", true, rc);
+	return (cp);
+}
+
+static void
+check_deletion(const struct model_checkpoint *c)
+{
+	char head[160];
+
+	if (fake->backup_job || model_in_call())
+		wrong("checkpoint %u was deleted while libvirt had a backup job", c->number);
+	if (strncmp(c->name, "openvirt-backup.j.", 18) != 0)
+		wrong("somebody else's checkpoint %s was deleted", c->name);
+	host_head(head);
+	if (strcmp(c->name, head) == 0)
+		wrong("checkpoint %u was deleted, which is the latest point's", c->number);
+}
+
+static int
+delete_bitmaps(struct model_checkpoint *c)
+{
+	if (!fake->active)
+		return (failed(VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: cannot delete checkpoint for inactive domain"));
+	for (int i = 0; i < fake->ndisks; i++)
+		if (c->recorded[i] && c->bitmaps[i] == NO_BITMAP)
+			return (failed(VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: bitmap '%s' not found in backing chain of '%s'", c->name,
+			    fake->disks[i].target));
+	for (int i = 0; i < fake->ndisks; i++)
+		if (c->recorded[i])
+			c->bitmaps[i] = NO_BITMAP;
+	return (0);
 }
 
 int
 virDomainCheckpointDelete(virDomainCheckpointPtr cp, unsigned int flags)
 {
-	(void)cp;
-	(void)flags;
-	return (failed(VIR_ERR_NO_DOMAIN_CHECKPOINT, "Domain checkpoint not found"));
+	bool only = (flags & VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY) != 0;
+	const char *key = only ? "checkpoint-forget" : "checkpoint-delete";
+	struct model_checkpoint *c;
+	char detail[16];
+	int rc;
+
+	model_lock();
+	c = model_checkpoint(cp->name);
+	snprintf(detail, sizeof(detail), "%u", c != NULL ? c->number : 0);
+	model_unlock();
+	if (enter_domain(cp->dom, key, detail, true, false) == -1)
+		return (-1);
+	if ((c = model_checkpoint(cp->name)) == NULL || !c->known)
+		rc = failed(VIR_ERR_NO_DOMAIN_CHECKPOINT, "Domain checkpoint not found");
+	else {
+		check_deletion(c);
+		if ((rc = only ? 0 : delete_bitmaps(c)) == 0) {
+			c->known = false;
+			model_checkpoint_end(c);
+		}
+	}
+	return (leave(key, detail, true, rc));
 }
 
 int
 virDomainCheckpointFree(virDomainCheckpointPtr cp)
 {
-	(void)cp;
+	free(cp);
 	return (0);
 }
 
 int
 virDomainListAllCheckpoints(virDomainPtr dom, virDomainCheckpointPtr **all, unsigned int flags)
 {
-	(void)dom;
+	int n = 0;
+
 	(void)flags;
-	*all = NULL;
-	return (0);
+	if (enter_domain(dom, "checkpoints", "", false, false) == -1)
+		return (-1);
+	if ((*all = calloc(MODEL_CHECKPOINTS + 1, sizeof(**all))) == NULL)
+		abort();
+	for (int i = 0; i < MODEL_CHECKPOINTS; i++)
+		if (fake->checkpoints[i].known)
+			(*all)[n++] = new_checkpoint(dom, fake->checkpoints[i].name);
+	return (leave("checkpoints", "", false, n));
 }
 
 char *

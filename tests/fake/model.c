@@ -136,6 +136,40 @@ model_find(const char *target)
 	return (NULL);
 }
 
+struct model_checkpoint *
+model_checkpoint(const char *name)
+{
+	for (int i = 0; i < MODEL_CHECKPOINTS; i++)
+		if (strcmp(fake->checkpoints[i].name, name) == 0)
+			return (&fake->checkpoints[i]);
+	return (NULL);
+}
+
+struct model_checkpoint *
+model_checkpoint_new(const char *name)
+{
+	struct model_checkpoint *c = model_checkpoint(name);
+
+	if (c != NULL)
+		return (c);
+	if ((c = model_checkpoint("")) == NULL)
+		abort();
+	snprintf(c->name, sizeof(c->name), "%s", name);
+	c->number = ++fake->ncheckpoints;
+	return (c);
+}
+
+void
+model_checkpoint_end(struct model_checkpoint *c)
+{
+	bool left = c->known;
+
+	for (int i = 0; i < MODEL_DISKS; i++)
+		left = left || c->bitmaps[i] != NO_BITMAP;
+	if (!left)
+		memset(c, 0, sizeof(*c));
+}
+
 /* The overlay's data go into the base. */
 void
 model_commit(struct model_disk *d)

@@ -20,6 +20,7 @@
 #define MODEL_STEPS	160
 #define MODEL_STEP	96
 #define MODEL_RULES	24
+#define MODEL_CHECKPOINTS	16
 
 /* Who calls: each has its own count of calls, and its steps are listed under its name. */
 enum who { WHO_RUN, WHO_GUARD, WHO_SETTLE, WHO_TOOL, WHO_N, WHO_ANY = WHO_N };
@@ -37,6 +38,17 @@ struct model_disk {
 	bool		 ready;
 	unsigned int	 polls;			/* of the job, since it began */
 	unsigned int	 base_age, overlay_age;	/* grow with what the guest writes: the greater one is newer */
+};
+
+/* Of a checkpoint, in a disk's image. */
+enum bitmap { NO_BITMAP, SOUND, UNSOUND };
+
+struct model_checkpoint {
+	char		 name[160];		/* empty: there is none */
+	unsigned int	 number;		/* of those that were made */
+	bool		 known;			/* libvirt has a record of it ... */
+	bool		 recorded[MODEL_DISKS];	/* ... which names these disks */
+	enum bitmap	 bitmaps[MODEL_DISKS];
 };
 
 enum agent { AGENT_THERE, AGENT_GONE, AGENT_HANGS };
@@ -96,6 +108,11 @@ struct model {
 	bool		 backup_job;
 	char		 backup_xml[4096];
 
+	/* Its checkpoints. */
+	struct model_checkpoint checkpoints[MODEL_CHECKPOINTS];
+	unsigned int	 ncheckpoints;	/* made so far */
+	unsigned int	 late_failures;	/* so many jobs are not begun, though their checkpoint is made */
+
 	/* What libvirt is in the middle of, when its caller has gone. */
 	int64_t		 call_ends;	/* deadline_now() of that */
 	int		 call;		/* its virDomainJobOperation */
@@ -111,6 +128,7 @@ struct model {
 	int		 second_ms;	/* what a second of backupd/deadline.h is */
 	uint64_t	 free_bytes;	/* of the scratch folder's file system; 0: as it is */
 	char		 scratch[MODEL_PATH];
+	bool		 publications;	/* are steps, too */
 
 	/* What goes wrong. */
 	struct rule	 rules[MODEL_RULES];
@@ -172,5 +190,8 @@ void model_clock(void);		/* who was to come back by now is back */
 bool model_in_call(void);	/* libvirt is in the middle of a call that takes a moment */
 void model_commit(struct model_disk *d);
 struct model_disk *model_find(const char *target);
+struct model_checkpoint *model_checkpoint(const char *name);	/* or NULL */
+struct model_checkpoint *model_checkpoint_new(const char *name);	/* the one of that name, or else an empty one that gets it */
+void model_checkpoint_end(struct model_checkpoint *c);		/* it is gone, if nothing of it is left */
 
 #endif

@@ -36,7 +36,7 @@ class Run:
         self.before = self._points()
         self.began = time.monotonic()
         self.status = self.said = self.took = None
-        self.child = tap.start(ovb.once_command(config(*names, repository=repository, **keys)), env=env, stdin=subprocess.DEVNULL,
+        self.child = tap.start(ovb.once_command(config(*names, repository=repository, **keys), keys.get('name', 'job')), env=env, stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def _points(self):
@@ -61,11 +61,21 @@ class Run:
                 self.paced.wait(0.1 * (1 - share))
                 self._signal(signal.SIGCONT)
         self.paced = threading.Event()
-        threading.Thread(target=pace, daemon=True).start()
+        self.pacer = threading.Thread(target=pace, daemon=True)
+        self.pacer.start()
         return self
 
     def fast(self):
         self.paced.set()
+
+    def hold(self):
+        """Let one that is slow stand still; not for longer than half of what it waits for an answer (60 s)."""
+        self.fast()
+        self.pacer.join()
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self._signal(signal.SIGCONT)
 
     def _signal(self, number):
         if self.running():
@@ -95,11 +105,11 @@ class Run:
         return ' '.join(self.manifest.get('notes', []))
 
 
-def once(*names, meanwhile=None, slow=False, timeout=300, **keys):
-    """A run, with something that happens while it goes on: meanwhile(run), in this thread."""
+def once(*names, meanwhile=None, slow=None, timeout=300, **keys):
+    """A run, with something that happens while it goes on: meanwhile(run), in this thread; slow is the share of time that it gets."""
     run = Run(*names, **keys)
     if slow:
-        run.slow()
+        run.slow(slow)
     if meanwhile is None:
         return run.wait(timeout)
     waiter = threading.Thread(target=run.wait, args=(timeout,))
@@ -170,7 +180,9 @@ def left(scratch=SCRATCH, repository=ovb.REPO):
 
 
 def stray_checkpoints(vm):
-    """Those that no point of the guest names: a published point's checkpoint is kept for the next run."""
+    """Those that no point of the guest names: a published point's checkpoint is kept for the next run, and of a guest that is off none can be deleted."""
+    if vm.state() == 'shut off':
+        return []
     named = {m.get('checkpoint') for m in map(ovb.manifest, ovb.points()) if m['vm'] == vm.name}
     stray = sorted(set(vm.checkpoints()) - named)
     return ['checkpoints: %s' % stray] if stray else []
