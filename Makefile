@@ -1,5 +1,5 @@
 # Openvirt Backup.  `make` builds the programs into build/bin, `make help` lists the other goals.
-# A new .c file in common/, backupd/, backupd/ctl/, restore/ or tests/ is found by its place; nothing here needs to name it.
+# A new .c file in common/, backupd/, backupd/daemon/, backupd/ctl/, restore/ or tests/ is found by its place; nothing here needs to name it.
 
 VERSION  := 0.1.0
 PREFIX   ?= /usr/local
@@ -13,7 +13,8 @@ LIBS_COMMON := libarchive liblzma libzstd libconfig jansson libxxhash libcrypto 
 PKG_CFLAGS   = $(shell pkg-config --cflags $(LIBS_COMMON))
 PKG_LIBS     = $(shell pkg-config --libs $(LIBS_COMMON)) -lbz2
 # virt-restore is never linked to libvirt: it must work where there is none.
-BACKUPD_LIBS = $(shell pkg-config --libs libnbd libvirt)
+BACKUPD_LIBS = $(shell pkg-config --libs libnbd libvirt) $(DAEMON_LIBS)
+DAEMON_LIBS  = $(shell pkg-config --libs sqlite3 libsystemd)
 RESTORE_LIBS = $(shell pkg-config --libs libnbd)
 
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wformat=2 -Wvla
@@ -24,6 +25,7 @@ ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now -pthread $(LDFLAGS) $(SANITIZE)
 
 COMMON   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard common/*.c))
 BACKUPD  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/*.c))
+DAEMON   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/daemon/*.c))
 CTL      := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/ctl/*.c))
 RESTORE  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard restore/*.c))
 UNIT     := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
@@ -129,7 +131,7 @@ dist:
 clean:
 	rm -rf $(BUILD)
 
-$(BUILD)/bin/virt-backupd: $(BACKUPD) $(BUILD)/libcommon.a
+$(BUILD)/bin/virt-backupd: $(BACKUPD) $(DAEMON) $(BUILD)/libcommon.a
 $(BUILD)/bin/virt-backupctl: $(CTL) $(BUILD)/libcommon.a
 $(BUILD)/bin/virt-restore: $(RESTORE) $(BUILD)/libcommon.a
 $(BUILD)/bin/virt-backupd: PROGRAM_LIBS = $(BACKUPD_LIBS)
@@ -145,6 +147,15 @@ $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) -pthread -MMD -MP -c -o $@ $<
 
+$(BUILD)/backupd/daemon/%.o: backupd/daemon/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -Ibackupd $(PKG_CFLAGS) $(shell pkg-config --cflags sqlite3 libsystemd) -pthread -MMD -MP -c -o $@ $<
+
+# Tests of the daemon's parts.
+$(BUILD)/tests/unit/test_daemon_%: tests/unit/test_daemon_%.c $(DAEMON) $(BUILD)/backupd/state_dir.o $(BUILD)/libcommon.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -Ibackupd -Ibackupd/daemon $(PKG_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< $(DAEMON) $(BUILD)/backupd/state_dir.o $(BUILD)/libcommon.a $(PKG_LIBS) \
+	    $(DAEMON_LIBS) -lcmocka
 $(BUILD)/tests/unit/%: tests/unit/%.c $(BUILD)/libcommon.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< $(BUILD)/libcommon.a $(PKG_LIBS) -lcmocka
@@ -173,4 +184,4 @@ $(BUILD)/tests/fuzz/%.fuzzer: tests/fuzz/%.c $(wildcard common/*.c common/*.h)
 	@mkdir -p $(@D)
 	$(CLANG) -std=gnu11 -D_GNU_SOURCE -DOVB_VERSION='"$(VERSION)"' -Icommon -g -O1 -fsanitize=fuzzer,address,undefined $(PKG_CFLAGS) -pthread -o $@ $< $(wildcard common/*.c) $(PKG_LIBS)
 
--include $(COMMON:.o=.d) $(BACKUPD:.o=.d) $(CTL:.o=.d) $(RESTORE:.o=.d) $(UNIT:=.d) $(FAKED:=.d) $(FAKE_OBJ:.o=.d)
+-include $(COMMON:.o=.d) $(BACKUPD:.o=.d) $(DAEMON:.o=.d) $(CTL:.o=.d) $(RESTORE:.o=.d) $(UNIT:=.d) $(FAKED:=.d) $(FAKE_OBJ:.o=.d)
