@@ -151,10 +151,11 @@ $(BUILD)/backupd/daemon/%.o: backupd/daemon/%.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -Ibackupd $(PKG_CFLAGS) $(shell pkg-config --cflags sqlite3 libsystemd) -pthread -MMD -MP -c -o $@ $<
 
-# Tests of the daemon's parts.
-$(BUILD)/tests/unit/test_daemon_%: tests/unit/test_daemon_%.c $(DAEMON) $(BUILD)/backupd/state_dir.o $(BUILD)/libcommon.a
+# Tests of the daemon's parts, with all that it uses of backupd/.
+DAEMON_USES := $(BUILD)/backupd/state_dir.o $(BUILD)/backupd/deadline.o
+$(BUILD)/tests/unit/test_daemon_%: tests/unit/test_daemon_%.c $(DAEMON) $(DAEMON_USES) $(BUILD)/libcommon.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Ibackupd -Ibackupd/daemon $(PKG_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< $(DAEMON) $(BUILD)/backupd/state_dir.o $(BUILD)/libcommon.a $(PKG_LIBS) \
+	$(CC) $(ALL_CFLAGS) -Ibackupd -Ibackupd/daemon $(PKG_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< $(DAEMON) $(DAEMON_USES) $(BUILD)/libcommon.a $(PKG_LIBS) \
 	    $(DAEMON_LIBS) -lcmocka
 $(BUILD)/tests/unit/%: tests/unit/%.c $(BUILD)/libcommon.a
 	@mkdir -p $(@D)

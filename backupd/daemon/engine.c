@@ -251,11 +251,13 @@ start_one(struct engine *e, int64_t now, int64_t *wake)
 	bool started = false;
 	int next;
 
-	if (db_active(e->db, &active, &err) == -1 || ((v = calloc(active.n + 1, sizeof(*v))) == NULL && err_nomem(&err) == -1)) {
+	*wake = now + AGAIN_S;
+	if (db_active(e->db, &active, &err) == -1) {
 		complain(e, &err);
-		*wake = now + AGAIN_S;
 		goto out;
 	}
+	if ((v = calloc(active.n + 1, sizeof(*v))) == NULL)
+		goto out;
 	for (size_t i = 0; i < active.n; i++) {
 		const struct engine_job *j = find_job(e, active.v[i].job);
 
