@@ -92,6 +92,7 @@ daemon_tick(struct daemon *d)
 	int64_t now, wake;
 
 	if (d->stopping) {
+		(void)engine_tick(d->engine, daemon_now());	/* starts nothing, but writes what could not be written before */
 		end_when_quiet(d);
 		return;
 	}

@@ -9,7 +9,7 @@
 #include "db_private.h"
 
 #define VERSION		1
-#define BUSY_MS		5000		/* somebody looks into it with sqlite3(1) */
+#define BUSY_MS		2000		/* somebody looks into it with sqlite3(1) */
 
 static const char schema[] =
     "CREATE TABLE runs (id INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT NOT NULL, domain TEXT, full INTEGER NOT NULL, reason TEXT NOT NULL, "

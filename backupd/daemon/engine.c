@@ -10,7 +10,7 @@
 #include "calendar.h"
 #include "window.h"
 
-#define AGAIN_S		60	/* after the state could not be written */
+#define AGAIN_S		10	/* after the state could not be written */
 
 struct engine_job {
 	const struct conf_job	*conf;
@@ -18,6 +18,14 @@ struct engine_job {
 	struct window		*window;
 	int64_t			 last;
 	int64_t			 looked, wake;	/* between these times its schedule asks for nothing new */
+};
+
+/* The end of a run that could not be written yet. */
+struct unwritten {
+	struct unwritten	*next;
+	int64_t			 id, when;
+	enum run_state		 state;
+	char			 message[RUN_TEXT_LEN];
 };
 
 struct engine {
@@ -28,6 +36,7 @@ struct engine {
 	const struct conf		*conf;
 	struct engine_job		*jobs;
 	size_t				 njobs;
+	struct unwritten		*unwritten;
 	bool				 paused, held;
 	char				 trouble[RUN_TEXT_LEN];	/* told last: once is enough */
 };
@@ -88,6 +97,10 @@ engine_free(struct engine *e)
 {
 	if (e == NULL)
 		return;
+	for (struct unwritten *u = e->unwritten, *next; u != NULL; u = next) {
+		next = u->next;
+		free(u);
+	}
 	free_jobs(e->jobs, e->njobs);
 	free(e);
 }
@@ -153,6 +166,73 @@ is_busy(const struct engine_job *j, const struct runs *active)
 		if (strcmp(active->v[i].job, j->conf->name) == 0 && (active->v[i].state == RUN_RUNNING || active->v[i].not_before == RUN_NO_TIME))
 			return (true);
 	return (false);
+}
+
+/* What follows the run is told, too. */
+static int
+write_end(struct engine *e, int64_t id, enum run_state state, const char *message, int64_t when, struct err *err)
+{
+	struct run_end end = { .state = state, .finished = when, .message = message, .retry_at = RUN_NO_TIME, .requeue = state == RUN_INTERRUPTED };
+	const struct engine_job *j;
+	int64_t next = 0;
+	struct run r;
+	int rc;
+
+	if ((rc = db_run(e->db, id, &r, err)) != 1)
+		return (rc);
+	j = find_job(e, r.job);
+	if (j == NULL)
+		end.requeue = false;
+	else if (state == RUN_FAILED && r.attempt <= j->conf->retries)
+		end.retry_at = when + schedule_retry_wait(j->conf->retry_wait, r.attempt);
+	if (db_finish(e->db, id, &end, &next, err) == -1)
+		return (-1);
+	e->ops->changed(e->arg, id);
+	if (next != 0) {
+		if (end.requeue)
+			tell(e, r.job, "run %" PRId64 " was interrupted, and is queued again as run %" PRId64, id, next);
+		else
+			tell(e, r.job, "is tried again in %" PRId64 " s, as run %" PRId64, end.retry_at - when, next);
+		e->ops->changed(e->arg, next);
+	}
+	if (db_trim(e->db, r.job, e->conf->daemon.history, e->ops->gone, e->arg, err) == -1)
+		complain(e, err);
+	return (0);
+}
+
+void
+engine_ended(struct engine *e, int64_t id, enum run_state state, const char *message, int64_t now)
+{
+	struct err err = ERR_INIT;
+	struct unwritten *u;
+
+	if (write_end(e, id, state, message, now, &err) == 0)
+		return;
+	complain(e, &err);
+	/* Somebody holds the database, say.  Until it is written the job counts as running. */
+	if ((u = calloc(1, sizeof(*u))) == NULL)
+		return;
+	*u = (struct unwritten){ .next = e->unwritten, .id = id, .when = now, .state = state };
+	snprintf(u->message, sizeof(u->message), "%s", message != NULL ? message : "");
+	e->unwritten = u;
+}
+
+/* Returns when to try again. */
+static int64_t
+write_unwritten(struct engine *e, int64_t now)
+{
+	struct unwritten *u;
+	struct err err = ERR_INIT;
+
+	while ((u = e->unwritten) != NULL) {
+		if (write_end(e, u->id, u->state, u->message, u->when, &err) == -1) {
+			complain(e, &err);
+			return (now + AGAIN_S);
+		}
+		e->unwritten = u->next;
+		free(u);
+	}
+	return (SCHEDULE_NEVER);
 }
 
 static int
@@ -280,9 +360,11 @@ engine_tick(struct engine *e, int64_t now)
 {
 	struct runs active = RUNS_INIT;
 	struct err err = ERR_INIT;
-	int64_t wake = SCHEDULE_NEVER, at = SCHEDULE_NEVER;
+	int64_t wake = SCHEDULE_NEVER, at = SCHEDULE_NEVER, again;
 
-	if (e->held || e->conf == NULL)
+	if (e->conf == NULL || (again = write_unwritten(e, now)) != SCHEDULE_NEVER)
+		return (e->conf == NULL ? SCHEDULE_NEVER : again);
+	if (e->held)
 		return (SCHEDULE_NEVER);
 	if (db_active(e->db, &active, &err) == -1) {
 		complain(e, &err);
@@ -301,40 +383,6 @@ void
 engine_hold(struct engine *e)
 {
 	e->held = true;
-}
-
-void
-engine_ended(struct engine *e, int64_t id, enum run_state state, const char *message, int64_t now)
-{
-	struct run_end end = { .state = state, .finished = now, .message = message, .retry_at = RUN_NO_TIME, .requeue = state == RUN_INTERRUPTED };
-	const struct engine_job *j;
-	struct err err = ERR_INIT;
-	int64_t next = 0;
-	struct run r;
-
-	if (db_run(e->db, id, &r, &err) != 1) {
-		complain(e, &err);
-		return;
-	}
-	j = find_job(e, r.job);
-	if (j == NULL)
-		end.requeue = false;
-	else if (state == RUN_FAILED && r.attempt <= j->conf->retries)
-		end.retry_at = now + schedule_retry_wait(j->conf->retry_wait, r.attempt);
-	if (db_finish(e->db, id, &end, &next, &err) == -1) {
-		complain(e, &err);
-		return;
-	}
-	e->ops->changed(e->arg, id);
-	if (next != 0) {
-		if (end.requeue)
-			tell(e, r.job, "run %" PRId64 " was interrupted, and is queued again as run %" PRId64, id, next);
-		else
-			tell(e, r.job, "is tried again in %" PRId64 " s, as run %" PRId64, end.retry_at - now, next);
-		e->ops->changed(e->arg, next);
-	}
-	if (db_trim(e->db, r.job, e->conf->daemon.history, e->ops->gone, e->arg, &err) == -1)
-		complain(e, &err);
 }
 
 int

@@ -125,6 +125,17 @@ remove_worker(struct daemon *d, struct worker *w)
 	*at = w->next;
 }
 
+/* Its result has done its service, if its end is in the database. */
+static void
+forget_result(struct daemon *d, int64_t id)
+{
+	struct err err = ERR_INIT;
+	struct run r;
+
+	if (db_run(d->db, id, &r, &err) == 1 && r.state != RUN_RUNNING)
+		run_result_remove(id);
+}
+
 static void
 run_done(struct daemon *d, struct worker *w)
 {
@@ -136,7 +147,7 @@ run_done(struct daemon *d, struct worker *w)
 	if (w->was_killed || (w->guests && w->state != RUN_SUCCEEDED))
 		d->settle = true;
 	engine_ended(d->engine, w->run, w->state, w->message, daemon_now());
-	run_result_remove(w->run);
+	forget_result(d, w->run);
 }
 
 static void
@@ -208,7 +219,7 @@ recover_one(struct daemon *d, const struct run *r)
 	engine_ended(d->engine, r->id, result == -1 ? RUN_INTERRUPTED : result == 0 ? RUN_SUCCEEDED : RUN_FAILED,
 	    result == 0 ? NULL : result == -1 ? "the daemon, or the machine, went down while it ran" : "it failed when the daemon was gone: see its log",
 	    daemon_now());
-	run_result_remove(r->id);
+	forget_result(d, r->id);
 }
 
 static bool

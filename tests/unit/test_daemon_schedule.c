@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sqlite3.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -449,6 +451,62 @@ test_window(void **state)
 	finish();
 }
 
+static char last_said[256];
+
+static void
+say_quietly(void *arg, bool trouble, const char *job, const char *text)
+{
+	(void)arg;
+	(void)job;
+	if (trouble)
+		snprintf(last_said, sizeof(last_said), "%s", text);
+}
+
+/* Somebody holds the database when a run ends, and when one is due: both are made good later. */
+static void
+test_held_database(void **state)
+{
+	static const struct engine_ops quiet = { start, cancel, changed, NULL, say_quietly };
+	const int64_t from = utc("2026-01-01 00:00:00");
+	char folder[] = "/tmp/ovb-held.XXXXXX", path[64];
+	struct err err = ERR_INIT;
+	sqlite3 *other = NULL;
+	struct run r;
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	begin("{ name = \"a\"; images = [ \"/x\" ]; schedule = \"hourly\"; }", from);
+	engine_free(w.e);
+	db_close(w.db);
+	assert_non_null(w.db = db_open(folder, hear, NULL, &err));
+	assert_non_null(w.e = engine_new(w.db, "host", &quiet, NULL, &err));
+	assert_int_equal(engine_configure(w.e, w.c, from, &err), 0);
+	w.takes = 60;
+	w.now = from + HOUR;
+	(void)engine_tick(w.e, w.now);
+	assert_int_equal(w.n, 1);
+	snprintf(path, sizeof(path), "%s/%s", folder, DB_FILE);
+	assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+	w.now += 60;
+	(void)end_runs();
+	assert_non_null(strstr(last_said, "locked"));
+	assert_int_equal(db_run(w.db, w.begun[0].id, &r, &err), 1);
+	assert_int_equal(r.state, RUN_RUNNING);
+	assert_true(engine_tick(w.e, w.now) <= w.now + 60);
+	sqlite3_close(other);
+	w.now += 10;
+	(void)engine_tick(w.e, w.now);
+	assert_int_equal(db_run(w.db, w.begun[0].id, &r, &err), 1);
+	assert_int_equal(r.state, RUN_SUCCEEDED);
+	assert_int_equal(r.finished, from + HOUR + 60);
+	live(from + 2 * HOUR);
+	assert_int_equal(w.n, 2);
+	finish();
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(rmdir(folder), 0);
+}
+
 static void
 test_by_hand(void **state)
 {
@@ -505,7 +563,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_month), cmocka_unit_test(test_parallel), cmocka_unit_test(test_overlap),
 		cmocka_unit_test(test_catch_up), cmocka_unit_test(test_clock_jumps), cmocka_unit_test(test_random_delay), cmocka_unit_test(test_retries),
-		cmocka_unit_test(test_window), cmocka_unit_test(test_by_hand) };
+		cmocka_unit_test(test_window), cmocka_unit_test(test_by_hand), cmocka_unit_test(test_held_database) };
 
 	setenv("TZ", "UTC", 1);
 	tzset();
