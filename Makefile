@@ -1,5 +1,5 @@
 # Openvirt Backup.  `make` builds the programs into build/bin, `make help` lists the other goals.
-# A new .c file in common/, backupd/, backupd/api/, backupd/ctl/, restore/ or tests/ is found by its place; nothing here needs to name it.
+# A new .c file in common/, backupd/, backupd/api/, backupd/ctl/, backupd/daemon/, restore/ or tests/ is found by its place; nothing here needs to name it.
 
 VERSION  := 0.1.0
 PREFIX   ?= /usr/local
@@ -13,8 +13,9 @@ LIBS_COMMON := libarchive liblzma libzstd libconfig jansson libxxhash libcrypto 
 PKG_CFLAGS   = $(shell pkg-config --cflags $(LIBS_COMMON))
 PKG_LIBS     = $(shell pkg-config --libs $(LIBS_COMMON)) -lbz2
 # virt-restore is never linked to libvirt: it must work where there is none.
-BACKUPD_LIBS = $(shell pkg-config --libs libnbd libvirt) $(API_LIBS)
+BACKUPD_LIBS = $(shell pkg-config --libs libnbd libvirt) $(API_LIBS) $(DAEMON_LIBS)
 API_LIBS     = $(shell pkg-config --libs libmicrohttpd libsystemd)
+DAEMON_LIBS  = $(shell pkg-config --libs sqlite3 libsystemd)
 RESTORE_LIBS = $(shell pkg-config --libs libnbd)
 CTL_LIBS     = $(shell pkg-config --libs libcurl libnbd)
 
@@ -27,6 +28,7 @@ ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now -pthread $(LDFLAGS) $(SANITIZE)
 COMMON   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard common/*.c))
 BACKUPD  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/*.c))
 API      := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/api/*.c))
+DAEMON   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/daemon/*.c))
 # virt-backupctl reads images as backupd does, to compare them with what is stored.
 CTL      := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/ctl/*.c)) \
             $(addprefix $(BUILD)/backupd/,source.o source_image.o source_nbd.o qemu_nbd.o image_lock.o deadline.o)
@@ -140,7 +142,7 @@ dist:
 clean:
 	rm -rf $(BUILD)
 
-$(BUILD)/bin/virt-backupd: $(BACKUPD) $(API) $(BUILD)/libcommon.a
+$(BUILD)/bin/virt-backupd: $(BACKUPD) $(DAEMON) $(API) $(BUILD)/libcommon.a
 $(BUILD)/bin/virt-backupctl: $(CTL) $(BUILD)/libcommon.a
 $(BUILD)/bin/virt-restore: $(RESTORE) $(BUILD)/libcommon.a
 $(BUILD)/bin/virt-backupd: PROGRAM_LIBS = $(BACKUPD_LIBS)
@@ -157,6 +159,16 @@ $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) -pthread -MMD -MP -c -o $@ $<
 
+$(BUILD)/backupd/daemon/%.o: backupd/daemon/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -Ibackupd $(PKG_CFLAGS) $(shell pkg-config --cflags sqlite3 libsystemd) -pthread -MMD -MP -c -o $@ $<
+
+# Tests of the daemon's parts, with all that it uses of backupd/.
+DAEMON_USES := $(BUILD)/backupd/state_dir.o $(BUILD)/backupd/deadline.o
+$(BUILD)/tests/unit/test_daemon_%: tests/unit/test_daemon_%.c $(DAEMON) $(DAEMON_USES) $(BUILD)/libcommon.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -Ibackupd -Ibackupd/daemon $(PKG_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< $(DAEMON) $(DAEMON_USES) $(BUILD)/libcommon.a $(PKG_LIBS) \
+	    $(DAEMON_LIBS) -lcmocka
 $(BUILD)/tests/unit/%: tests/unit/%.c $(BUILD)/libcommon.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< $(BUILD)/libcommon.a $(PKG_LIBS) -lcmocka
@@ -190,4 +202,4 @@ $(BUILD)/tests/fuzz/%.fuzzer: tests/fuzz/%.c $(wildcard common/*.c common/*.h)
 # Targets of what is not in common/ name it.
 $(BUILD)/tests/fuzz/fuzz_request.replay $(BUILD)/tests/fuzz/fuzz_request.fuzzer: backupd/api/request.c backupd/api/metrics.c
 
--include $(COMMON:.o=.d) $(BACKUPD:.o=.d) $(API:.o=.d) $(CTL:.o=.d) $(RESTORE:.o=.d) $(UNIT:=.d) $(FAKED:=.d) $(FAKE_OBJ:.o=.d)
+-include $(COMMON:.o=.d) $(BACKUPD:.o=.d) $(API:.o=.d) $(DAEMON:.o=.d) $(CTL:.o=.d) $(RESTORE:.o=.d) $(UNIT:=.d) $(FAKED:=.d) $(FAKE_OBJ:.o=.d)

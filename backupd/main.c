@@ -1,4 +1,6 @@
 /* virt-backupd: the command line. */
+#include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -8,6 +10,7 @@
 #include <unistd.h>
 
 #include "conf.h"
+#include "daemon/daemon.h"
 #include "domains.h"
 #include "freeze.h"
 #include "freeze_guard.h"
@@ -22,7 +25,7 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 static volatile sig_atomic_t interrupted;
 
 struct options {
-	const char	*config, *once;
+	const char	*config, *once, *domain;
 	bool		 check, reconcile, json, full, reread;
 };
 
@@ -30,12 +33,16 @@ static void
 usage(FILE *f)
 {
 	fprintf(f,
-	    "Usage: virt-backupd [--config FILE] --once JOB [--full | --reread] [--json]\n"
+	    "Usage: virt-backupd [--config FILE]\n"
+	    "       virt-backupd [--config FILE] --once JOB [--domain NAME] [--full | --reread] [--json]\n"
 	    "       virt-backupd [--config FILE] --check-config\n"
 	    "       virt-backupd --reconcile\n"
 	    "\n"
+	    "Without --once, --check-config or --reconcile it is the daemon, in the foreground: it runs the jobs when their schedules say.\n"
+	    "\n"
 	    "  -c, --config FILE    the configuration (%s)\n"
 	    "  -1, --once JOB       run JOB once, in the foreground\n"
+	    "  -d, --domain NAME    with --once: only this machine of the job's\n"
 	    "  -F, --full           with --once: read and store everything\n"
 	    "  -e, --reread         with --once: compare also what is known not to have changed\n"
 	    "  -n, --check-config   check the configuration, and which images its jobs find\n"
@@ -95,8 +102,8 @@ catch_signals(void)
 static void
 warn_ignored(const struct conf_job *job)
 {
-	static const char *const keys[] = { "schedule", "replicate" };
-	const struct conf_where *at[] = { &job->schedule_at, &job->replicate_at };
+	static const char *const keys[] = { "replicate" };
+	const struct conf_where *at[] = { &job->replicate_at };
 
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
 		if (at[i]->line != 0)
@@ -169,11 +176,26 @@ check_config(const struct conf *c)
 	return (rc);
 }
 
+/* A worker's end is known also to a daemon that was killed meanwhile.  One that was told to end has none: it is judged by who told it. */
+static void
+leave_result(int rc)
+{
+	const char *path = getenv("OVB_RESULT");
+	int fd;
+
+	if (path == NULL || (interrupted && rc != EXIT_DONE))
+		return;
+	if ((fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600)) == -1 || dprintf(fd, "%d\n", rc) < 0 || fsync(fd) == -1)
+		fprintf(stderr, "virt-backupd: warning: cannot write %s: %s\n", path, strerror(errno));
+	if (fd != -1)
+		close(fd);
+}
+
 static int
 run_once(const struct conf *c, const struct options *o)
 {
 	const struct conf_job *job = conf_find_job(c, o->once);
-	struct run_options opt = { .json = o->json, .full = o->full, .reread = o->reread, .interrupted = &interrupted };
+	struct run_options opt = { .json = o->json, .only = o->domain, .full = o->full, .reread = o->reread, .interrupted = &interrupted };
 	struct err err = ERR_INIT;
 	int rc;
 
@@ -184,10 +206,14 @@ run_once(const struct conf *c, const struct options *o)
 		fputc('\n', stderr);
 		return (EXIT_FAILED);
 	}
-	warn_ignored(job);
+	/* The daemon has said so, and knows the file's name. */
+	if (getenv("OVB_RESULT") == NULL)
+		warn_ignored(job);
 	if ((rc = run_job(job, &opt, &err)) == -1)
-		return (failed(&err));
-	return (rc == 0 ? EXIT_DONE : EXIT_FAILED);
+		failed(&err);
+	rc = rc == 0 ? EXIT_DONE : EXIT_FAILED;
+	leave_result(rc);
+	return (rc);
 }
 
 /* Returns -1 to go on, else the exit status. */
@@ -196,18 +222,22 @@ parse(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {
 		{ "config", required_argument, NULL, 'c' }, { "once", required_argument, NULL, '1' }, { "check-config", no_argument, NULL, 'n' },
-		{ "reconcile", no_argument, NULL, 'R' }, { "full", no_argument, NULL, 'F' }, { "reread", no_argument, NULL, 'e' },
-		 { "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'V' }, { NULL, 0, NULL, 0 },
+		{ "reconcile", no_argument, NULL, 'R' }, { "domain", required_argument, NULL, 'd' },
+		{ "full", no_argument, NULL, 'F' }, { "reread", no_argument, NULL, 'e' },
+		{ "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'V' }, { NULL, 0, NULL, 0 },
 	};
 	int ch;
 
-	while ((ch = getopt_long(argc, argv, "c:1:nRFejhV", longs, NULL)) != -1) {
+	while ((ch = getopt_long(argc, argv, "c:1:d:nRFejhV", longs, NULL)) != -1) {
 		switch (ch) {
 		case 'c':
 			o->config = optarg;
 			break;
 		case '1':
 			o->once = optarg;
+			break;
+		case 'd':
+			o->domain = optarg;
 			break;
 		case 'n':
 			o->check = true;
@@ -237,10 +267,10 @@ parse(int argc, char **argv, struct options *o)
 	}
 	if (optind < argc)
 		return (wrong_usage("there are arguments that belong to no option"));
-	if ((o->once != NULL) + o->check + o->reconcile != 1)
-		return (wrong_usage("say what to do: one of --once JOB, --check-config and --reconcile"));
-	if ((o->full || o->reread) && o->once == NULL)
-		return (wrong_usage("--full and --reread belong to --once"));
+	if ((o->once != NULL) + o->check + o->reconcile > 1)
+		return (wrong_usage("say what to do: one of --once JOB, --check-config and --reconcile, or none to be the daemon"));
+	if ((o->full || o->reread || o->domain != NULL) && o->once == NULL)
+		return (wrong_usage("--domain, --full and --reread belong to --once"));
 	return (-1);
 }
 
@@ -258,6 +288,8 @@ main(int argc, char **argv)
 		return (rc);
 	/* Archives hold what guests keep secret. */
 	umask(077);
+	if (o.once == NULL && !o.check && !o.reconcile)
+		return (daemon_main(o.config));
 	catch_signals();
 	/* What is to be undone is in the journal; a configuration that is broken must not stand in the way. */
 	if (o.reconcile)

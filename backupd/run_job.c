@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "backup_domain.h"
 #include "backup_image.h"
@@ -35,6 +36,20 @@ event(json_t *o)
 		putchar('\n');
 	fflush(stdout);
 	json_decref(o);
+}
+
+/* For a program that shows how far it is. */
+static void
+report_begin(const struct run_options *opt, const char *vm, size_t machines)
+{
+	if (opt->json)
+		event(json_pack("{s:s, s:s, s:I}", "event", "begin", "vm", vm, "machines", opt->only != NULL ? (json_int_t)1 : (json_int_t)machines));
+}
+
+static bool
+is_meant(const struct run_options *opt, const char *vm)
+{
+	return (opt->only == NULL || strcmp(opt->only, vm) == 0);
 }
 
 static const char *
@@ -138,6 +153,9 @@ back_up_images(const struct backup_run *run, const struct image_files *files, co
 	int rc = 0;
 
 	for (size_t i = 0; i < files->n && !*opt->interrupted; i++) {
+		if (!is_meant(opt, files->v[i].vm))
+			continue;
+		report_begin(opt, files->v[i].vm, files->n);
 		if (backup_image(run, &files->v[i], &result, &err) == -1) {
 			report_failed(opt, files->v[i].vm, &err);
 			rc = 1;
@@ -159,6 +177,9 @@ back_up_domains(const struct backup_run *run, struct hypervisor *hv, const struc
 	int rc = 0;
 
 	for (size_t i = 0; i < domains->n && !*opt->interrupted; i++) {
+		if (!is_meant(opt, domains->v[i].name))
+			continue;
+		report_begin(opt, domains->v[i].name, domains->n);
 		if (backup_domain(run, hv, domains->v[i].uuid, &result, say, domains->v[i].name, &err) == -1) {
 			report_failed(opt, domains->v[i].name, &err);
 			rc = 1;
@@ -195,6 +216,18 @@ find_machines(const struct conf_job *job, struct machines *m, struct err *err)
 	return (domains_find(m->hv, job, &m->domains, err));
 }
 
+static int
+check_only(const struct conf_job *job, const struct machines *m, const struct run_options *opt, struct err *err)
+{
+	for (size_t i = 0; i < m->files.n; i++)
+		if (is_meant(opt, m->files.v[i].vm))
+			return (0);
+	for (size_t i = 0; i < m->domains.n; i++)
+		if (is_meant(opt, m->domains.v[i].name))
+			return (0);
+	return (opt->only == NULL ? 0 : err_set(err, 0, "job %s has no machine \"%s\"", job->name, opt->only));
+}
+
 int
 run_job(const struct conf_job *job, const struct run_options *opt, struct err *err)
 {
@@ -205,7 +238,7 @@ run_job(const struct conf_job *job, const struct run_options *opt, struct err *e
 		.reread = opt->reread };
 	int rc = -1;
 
-	if (run_job_unsupported(job, err) == -1 || find_machines(job, &m, err) == -1 ||
+	if (run_job_unsupported(job, err) == -1 || find_machines(job, &m, err) == -1 || check_only(job, &m, opt, err) == -1 ||
 	    (run.repo = repo_open(job->repository->at.path, true, err)) == NULL)
 		goto out;
 	sweep(run.repo);

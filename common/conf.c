@@ -10,7 +10,7 @@
 static int
 build(const struct conf_text *t, config_t *tree, struct conf *c, struct err *err)
 {
-	static const char *const known[] = { "repositories", "jobs", NULL };
+	static const char *const known[] = { "repositories", "jobs", "daemon", NULL };
 	const config_setting_t *root;
 	struct conf_where w;
 
@@ -22,7 +22,8 @@ build(const struct conf_text *t, config_t *tree, struct conf *c, struct err *err
 	root = config_root_setting(tree);
 	if (conf_known_keys(t, root, known, err) == -1 ||
 	    conf_repositories(t, root, c, err) == -1 ||
-	    conf_jobs(t, root, c, err) == -1)
+	    conf_jobs(t, root, c, err) == -1 ||
+	    conf_daemon(t, root, &c->daemon, err) == -1)
 		return (-1);
 	return (0);
 }
@@ -46,6 +47,8 @@ conf_make(struct conf_text *t, struct err *err)
 	c->nfiles = t->nfiles;
 	t->files = NULL;
 	t->nfiles = 0;
+	c->text = t->out.ptr;
+	t->out = (struct buf)BUF_INIT;
 	if (rc == -1) {
 		conf_free(c);
 		return (NULL);
@@ -93,6 +96,7 @@ conf_free(struct conf *c)
 	free(c->repositories);
 	free(c->jobs);
 	free(c->files);
+	free(c->text);
 	free(c);
 }
 

@@ -14,6 +14,7 @@
  *   conf_check.c holds the tokens to the grammar, before libconfig sees them
  *   conf_get.c   typed access to libconfig's tree, errors with file, line and key
  *   conf_repo.c  the list "repositories";  conf_job.c  the list "jobs";  conf_url.c  a repository's URL
+ *   conf_daemon.c  the group "daemon", and the keys of a job that only the daemon acts upon
  */
 #ifndef OVB_CONF_H
 #define OVB_CONF_H
@@ -29,6 +30,9 @@
 #define CONF_MAX_KEEP		100000		/* of one count in keep */
 #define CONF_MAX_QUIESCE	600		/* seconds */
 #define CONF_MIN_SCRATCH	(16 * 1024 * 1024)	/* bytes: what a guest writes between two looks at it must fit */
+#define CONF_MAX_RETRIES	20
+#define CONF_MAX_SECONDS	86400		/* of what the daemon waits for */
+#define CONF_MAX_HISTORY	100000		/* runs */
 #define CONF_MAX_NAME		100		/* bytes in the name of a job or repository: room for endings in a file name */
 
 /* Where in which file something was written.  A key that was not given has line 0 and no file. */
@@ -122,6 +126,14 @@ struct conf_job {
 	char				 *full;		/* likewise; NULL: not given */
 	struct conf_keep		  keep;		/* meaningful when keep_at.line != 0: then it keeps something */
 
+	/* what the daemon does with it; times in seconds */
+	int				  random_delay;	/* a run begins up to so much after its time */
+	int				  catch_up;	/* 1: a run that was missed is made up for, once */
+	int				  retries;	/* how often a run that failed is tried again */
+	int				  retry_wait;	/* before the first of these; twice as much before each further one */
+	char				 *window;	/* begins in it only (window.h); NULL: at any time */
+	int				  stall_timeout;	/* a run that shows no sign of life for so long is ended; 0: never */
+
 	/* Where these keys were given (line 0: not given), for a program that has to say something about one. */
 	struct conf_where		  schedule_at;
 	struct conf_where		  keep_at;
@@ -129,11 +141,27 @@ struct conf_job {
 	struct conf_where		  full_at;
 };
 
+enum conf_on_stop {
+	CONF_STOP_CANCEL,	/* the default */
+	CONF_STOP_FINISH
+};
+
+struct conf_daemon {
+	int			 max_parallel;	/* runs at once */
+	int			 stop_timeout;	/* seconds that a run gets to end, before it is killed */
+	enum conf_on_stop	 on_stop;	/* what becomes of runs when the daemon is to end */
+	int			 nice;		/* of runs, 0 to 19 */
+	int			 idle_io;	/* 1: runs are in the idle class of I/O scheduling */
+	int			 history;	/* runs of each job that are remembered */
+};
+
 struct conf {
 	struct conf_repository	*repositories;		/* at least one; the first is the default */
 	size_t			 nrepositories;
 	struct conf_job		*jobs;			/* maybe none */
 	size_t			 njobs;
+	struct conf_daemon	 daemon;
+	char			*text;			/* all of it, included files in their places: conf_load() of it gives the same values */
 	char		       **files;			/* the file, then each file as it was included */
 	size_t			 nfiles;
 };

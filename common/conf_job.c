@@ -16,9 +16,11 @@
 /* The keys of a job, the three sources first and in the order of enum conf_source, and the kinds of job that have them. */
 static const char *const job_keys[] = { "domains", "images", "from", "name", "connection", "exclude", "exclude_disks",
     "capture", "quiesce", "quiesce_timeout", "no_quiesce", "scratch", "scratch_max", "in_use", "incremental",
-    "repository", "replicate", "compression", "schedule", "full", "keep", NULL };
+    "repository", "replicate", "compression", "schedule", "full", "keep",
+    "random_delay", "catch_up", "retries", "retry_wait", "window", "stall_timeout", NULL };
 static const unsigned int job_kinds[] = { DOMAINS, IMAGES, FROM, ANY, DOMAINS, DOMAINS, DOMAINS,
     DOMAINS, DOMAINS, DOMAINS, DOMAINS, DOMAINS, DOMAINS, IMAGES, DOMAINS | IMAGES,
+    ANY, ANY, ANY, ANY, ANY, ANY,
     ANY, ANY, ANY, ANY, ANY, ANY };
 
 static const struct conf_repository *
@@ -276,7 +278,8 @@ job(const struct conf_text *t, const config_setting_t *group, const struct conf 
 	    conf_get_bool(t, group, "incremental", &j->incremental, err) == -1 ||
 	    job_keep(t, config_setting_get_member(group, "keep"), &j->keep, err) == -1 ||
 	    job_event(t, group, "schedule", &j->schedule, err) == -1 ||
-	    job_event(t, group, "full", &j->full, err) == -1)
+	    job_event(t, group, "full", &j->full, err) == -1 ||
+	    conf_job_daemon(t, group, j, err) == -1)
 		return (-1);
 	return (0);
 }
@@ -330,5 +333,6 @@ conf_job_free(struct conf_job *j)
 	free(j->schedule);
 	free(j->full);
 	free(j->keep.within);
+	free(j->window);
 	*j = (struct conf_job){ .name = NULL };
 }

@@ -1,5 +1,5 @@
 /*
- * conf_list.h - the two lists of a configuration.  Both fill a struct conf in part; on failure the caller frees it.
+ * conf_list.h - the parts of a configuration.  They fill a struct conf in part; on failure the caller frees it.
  */
 #ifndef OVB_CONF_LIST_H
 #define OVB_CONF_LIST_H
@@ -14,6 +14,12 @@ void conf_repository_free(struct conf_repository *r);
 
 /** conf_jobs(t, root, c, err): Fill ${c}'s jobs, whose repositories are already there.  Fails: -1, ${err} with place and key. */
 int conf_jobs(const struct conf_text *t, const config_setting_t *root, struct conf *c, struct err *err);
+
+/** conf_daemon(t, root, d, err): Fill ${d} from the group "daemon", or with the defaults.  Fails: -1, ${err} with place and key. */
+int conf_daemon(const struct conf_text *t, const config_setting_t *root, struct conf_daemon *d, struct err *err);
+
+/** conf_job_daemon(t, group, j, err): Fill what the daemon does with the job in ${group}.  Fails: -1, ${err} with place and key. */
+int conf_job_daemon(const struct conf_text *t, const config_setting_t *group, struct conf_job *j, struct err *err);
 
 /** conf_job_free(j): Free what ${j} owns. */
 void conf_job_free(struct conf_job *j);

@@ -224,7 +224,7 @@ def assigned(text):
 
 def test_keys():
     groups = find_groups(())
-    tap.is_(sorted(groups), [(), ('jobs',), ('jobs', 'keep'), ('repositories',)], 'the groups of keys; PLACES finds those in them')
+    tap.is_(sorted(groups), [(), ('daemon',), ('jobs',), ('jobs', 'keep'), ('repositories',)], 'the groups of keys; PLACES finds those in them')
     text, example = page('backupd.conf.5'), assigned(read(EXAMPLE))
     headings = sections(text, 'Ss')
     for path, keys in groups.items():
@@ -267,7 +267,7 @@ def test_lint():
 
 def test_diagnostics():
     """The messages that a page explains are those of the programs; words in upper case stand for something."""
-    code = ''.join(read(p) for d in ('common', 'backupd', 'backupd/api', 'backupd/ctl', 'restore') for p in glob.glob(os.path.join(tap.TOP, d, '*.c')))
+    code = ''.join(read(p) for d in ('common', 'backupd', 'backupd/api', 'backupd/ctl', 'backupd/daemon', 'restore') for p in glob.glob(os.path.join(tap.TOP, d, '*.c')))
     code = re.sub(r'" *\n?\s*"', '', code).replace('\\"', '"')
     for path in sorted(glob.glob(os.path.join(MAN, '*.[1-8]'))):
         messages = [plain(m) for m in re.findall(r'^\.It "(.*)"$', sections(page(os.path.basename(path)), 'Sh').get('DIAGNOSTICS', ''), re.M)]

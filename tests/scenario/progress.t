@@ -74,8 +74,8 @@ def check_json(command, name, last):
         events.append(json.loads(line))
     tap.is_(r.status, 0, name + ' --json: done')
     tap.is_(events[-1]['event'], last, '%s --json: the last line is "%s"' % (name, last))
-    tap.ok(all(e['event'] in ('progress', last) for e in events), name + ' --json: all lines are events')
-    for e in events[:-1]:
+    tap.ok(all(e['event'] in ('begin', 'progress', last) for e in events), name + ' --json: all lines are events')
+    for e in [e for e in events if e['event'] == 'progress']:
         if not (0 <= e['done'] <= e['total'] and e['rate'] >= 0 and e['left'] >= 0):
             tap.failed(name + ' --json: a sensible progress event')
     tap.is_(r.stderr, '', name + ' --json: nothing on standard error')
@@ -96,7 +96,8 @@ def test_bars():
         check_bar(once, 40, 'virt-backupd, %s, narrow' % shown)
     conf = ovb.make_config(ovb.image_job('slow/big.img', compression='none'))
     events = check_json(ovb.once_command(conf, 'job', '--json'), 'virt-backupd', 'done')
-    tap.ok(len(events) > 1, 'virt-backupd --json: progress before the end')
+    tap.ok(any(e['event'] == 'progress' for e in events), 'virt-backupd --json: progress before the end')
+    tap.is_(events[0], {'event': 'begin', 'vm': 'big', 'machines': 1}, 'virt-backupd --json: which machine, of how many')
 
     for name in NAMES:
         shown = name if len(name) < 20 else name[:4] + '...'
@@ -142,9 +143,10 @@ def main():
             r = tap.run([program, option])
             tap.ok(r.status == 0 and r.stdout and not r.stderr, '%s %s' % (name, option))
         tap.is_(tap.run([program, '--bogus']).status, 2, name + ' with an unknown option')
-        tap.is_(tap.run([program]).status, 2, name + ' with nothing to do')
     tap.is_(ovb.once(conf, 'bad').status, 1, 'a job that fails')
     tap.is_(ovb.once(conf, 'none-such').status, 1, 'a job that is none')
+    tap.is_(tap.run([ovb.RESTORE]).status, 2, 'virt-restore with nothing to do')
+    tap.is_(tap.run([ovb.BACKUPD, '--domain', 'x']).status, 2, 'virt-backupd --domain without --once')
     tap.is_(tap.run([ovb.BACKUPD, '--once', 'job', '--check-config']).status, 2, 'two things at once')
     tap.is_(tap.run([ovb.RESTORE, 'frobnicate']).status, 2, 'a command that is none')
     tap.is_(tap.run([ovb.RESTORE, 'disk', 'big@latest']).status, 2, 'too few arguments')

@@ -56,7 +56,7 @@ static const struct {
 	{ "a = 1; @include \"x\"", "t:1: unexpected \"@\": to include a file, begin a line with @include \"FILE\"" },
 	{ "(((((((((((((((((", "t:1: unexpected \"(\": expected a key" },
 	{ "a=((((((((((((((((((", "t:1: a: more than 16 brackets inside each other" },
-	{ R "job = ();", "t:3: job: unknown key; known here: repositories, jobs" },
+	{ R "job = ();", "t:3: job: unknown key; known here: repositories, jobs, daemon" },
 
 	/* repositories */
 	{ "repositories = 1;", "t:1: repositories: expected a list of groups like ( " LOCAL " ), not 1" },
@@ -89,7 +89,7 @@ static const struct {
 	  "t:4: jobs[1].name: \"j\" is also the name of the job at t:3: choose another" },
 	{ IMAGE("\nkeeps = 1;"), "t:5: jobs[0].keeps: unknown key; known here: domains, images, from, name, connection, exclude, "
 	  "exclude_disks, capture, quiesce, quiesce_timeout, no_quiesce, scratch, scratch_max, in_use, incremental, "
-	  "repository, replicate, compression, schedule, full, keep" },
+	  "repository, replicate, compression, schedule, full, keep, random_delay, catch_up, retries, retry_wait, window, stall_timeout" },
 	{ JOB(""), "t:4: jobs[0]: has nothing to back up: add one of domains, images and from" },
 	{ IMAGE("\nfrom = \"away\";"), "t:5: jobs[0].from: the job already has images: a job has one of domains, images and from" },
 	{ IMAGE("quiesce = \"try\";"), "t:4: jobs[0].quiesce: only a job with domains has it, and this one has images: remove it" },
@@ -178,6 +178,20 @@ static const struct {
 	{ IMAGE("full = \"*-2-30\";"), "t:4: jobs[0].full: \"*-2-30\" never comes: in full, it is \"*-02-30 00:00:00\"" },
 	{ IMAGE("full = true;"), "t:4: jobs[0].full: expected a string, not true" },
 
+	/* the daemon */
+	{ IMAGE("random_delay = -1;"), "t:4: jobs[0].random_delay: expected a whole number from 0 to 86400, not -1" },
+	{ IMAGE("catch_up = 1;"), "t:4: jobs[0].catch_up: expected true or false, not 1" },
+	{ IMAGE("retries = 21;"), "t:4: jobs[0].retries: expected a whole number from 0 to 20, not 21" },
+	{ IMAGE("retry_wait = 0;"), "t:4: jobs[0].retry_wait: expected a whole number from 1 to 86400, not 0" },
+	{ IMAGE("stall_timeout = 86401;"), "t:4: jobs[0].stall_timeout: expected a whole number from 0 to 86400, not 86401" },
+	{ IMAGE("window = \"22-6\";"), "t:4: jobs[0].window: \"22-6\": expected a time of the day like \"22:00-06:00\", and maybe a time zone" },
+	{ IMAGE("window = \"06:00-06:00\";"), "t:4: jobs[0].window: \"06:00-06:00\" ends when it begins: give it some time, or remove it" },
+	{ R "daemon = 1;", "t:3: daemon: expected a group like { max_parallel = 2; }, not 1" },
+	{ R "daemon = { parallel = 1; };", "t:3: daemon.parallel: unknown key; known here: max_parallel, stop_timeout, on_stop, nice, idle_io, history" },
+	{ R "daemon = { max_parallel = 0; };", "t:3: daemon.max_parallel: expected a whole number from 1 to 1000, not 0" },
+	{ R "daemon = { on_stop = \"kill\"; };", "t:3: daemon.on_stop: expected \"cancel\" or \"finish\", not \"kill\"" },
+	{ R "daemon = { nice = 20; };", "t:3: daemon.nice: expected a whole number from 0 to 19, not 20" },
+
 	/* keep */
 	{ IMAGE("keep = 3;"), "t:4: jobs[0].keep: expected a group like { last = 3; daily = 7; }, not 3" },
 	{ IMAGE("keep = {\nlatest = 3; };"),
@@ -246,6 +260,9 @@ defaults_are_filled_in(void **state)
 	assert_null(d->scratch);
 	assert_true(d->scratch_max == 0);
 	assert_null(conf_find_job(c, "x"));
+	assert_true(i->random_delay == 0 && i->catch_up == 1 && i->retries == 0 && i->retry_wait == 600 && i->stall_timeout == 3600 && i->window == NULL);
+	assert_true(c->daemon.max_parallel == 2 && c->daemon.stop_timeout == 60 && c->daemon.on_stop == CONF_STOP_CANCEL && c->daemon.nice == 10 &&
+	    c->daemon.idle_io == 1 && c->daemon.history == 100);
 	conf_free(c);
 	conf_free(parsed(R));		/* virt-restore needs no jobs */
 	conf_free(parsed(R "jobs = ();"));
@@ -279,6 +296,29 @@ values_and_places_are_kept(void **state)
 	assert_int_equal(j->keep_at.line, 7);
 	assert_int_equal(j->replicate_at.line, 8);
 	assert_int_equal(j->full_at.line, 9);
+	conf_free(c);
+}
+
+static void
+what_the_daemon_does_is_kept(void **state)
+{
+	struct conf *c = parsed(IMAGE("random_delay = 600; catch_up = false; retries = 3; retry_wait = 5; window = \"22:00-06:00 Europe/Berlin\"; stall_timeout = 0;")
+	    "daemon = { max_parallel = 7; stop_timeout = 9; on_stop = \"finish\"; nice = 0; idle_io = false; history = 3; };"), *again;
+	const struct conf_job *j = &c->jobs[0];
+	struct err err = ERR_INIT;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		assert_true(j->random_delay == 600 && j->catch_up == 0 && j->retries == 3 && j->retry_wait == 5 && j->stall_timeout == 0);
+		assert_string_equal(j->window, "22:00-06:00 Europe/Berlin");
+		assert_true(c->daemon.max_parallel == 7 && c->daemon.stop_timeout == 9 && c->daemon.on_stop == CONF_STOP_FINISH && c->daemon.nice == 0 &&
+		    c->daemon.idle_io == 0 && c->daemon.history == 3);
+		/* Its text gives the same once more. */
+		assert_non_null(again = conf_parse(c->text, strlen(c->text), "again", &err));
+		conf_free(c);
+		c = again;
+		j = &c->jobs[0];
+	}
 	conf_free(c);
 }
 
@@ -573,6 +613,7 @@ main(void)
 		cmocka_unit_test(errors_name_line_and_key),
 		cmocka_unit_test(defaults_are_filled_in),
 		cmocka_unit_test(values_and_places_are_kept),
+		cmocka_unit_test(what_the_daemon_does_is_kept),
 		cmocka_unit_test(capture_is_kept),
 		cmocka_unit_test(sizes_have_units),
 		cmocka_unit_test(sizes_are_bounded),

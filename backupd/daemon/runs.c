@@ -1,0 +1,251 @@
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon_private.h"
+
+static const struct worker_ops ops;
+
+static struct worker_settings
+settings(const struct daemon *d, const struct conf_job *job)
+{
+	return ((struct worker_settings){ .conf_fd = d->conf_fd, .nice = d->conf->daemon.nice, .idle_io = d->conf->daemon.idle_io != 0,
+		.stall_ms = job != NULL ? (int64_t)job->stall_timeout * 1000 : 0, .stop_ms = (int64_t)d->conf->daemon.stop_timeout * 1000 });
+}
+
+static void
+add_worker(struct daemon *d, struct worker *w)
+{
+	w->next = d->workers;
+	d->workers = w;
+}
+
+struct worker *
+daemon_worker(const struct daemon *d, int64_t run)
+{
+	struct worker *w = d->workers;
+
+	while (w != NULL && (w->run != run || run == 0))
+		w = w->next;
+	return (w);
+}
+
+/* ---- what the engine asks for ---- */
+
+static int
+start(void *arg, const struct run *r, const struct conf_job *job, struct err *err)
+{
+	struct worker_settings set = settings(arg, job);
+	struct daemon *d = arg;
+	struct worker *w = worker_start(d->ev, r, job, &set, d->db, &ops, d, err);
+
+	if (w == NULL) {
+		daemon_say(true, "job %s: run %" PRId64 ": %s", r->job, r->id, err->text);
+		return (-1);
+	}
+	add_worker(d, w);
+	daemon_say(false, "job %s: run %" PRId64 " begins (%s, attempt %d)", r->job, r->id, run_reason_name(r->reason), r->attempt);
+	return (0);
+}
+
+static void
+cancel(void *arg, int64_t id)
+{
+	struct daemon *d = arg;
+	struct worker *w = daemon_worker(d, id);
+
+	if (w == NULL)
+		return;
+	daemon_say(false, "job %s: run %" PRId64 " is cancelled on request", w->job, id);
+	worker_stop(w, RUN_CANCELLED, "cancelled on request");
+}
+
+static void
+changed(void *arg, int64_t id)
+{
+	struct daemon *d = arg;
+
+	if (d->changed != NULL)
+		d->changed(d->changed_arg, id);
+}
+
+static void
+gone(void *arg, int64_t id)
+{
+	(void)arg;
+	run_log_remove(id);
+}
+
+static void
+say(void *arg, bool trouble, const char *job, const char *text)
+{
+	(void)arg;
+	daemon_say(trouble, "%s%s%s%s", job != NULL ? "job " : "", job != NULL ? job : "", job != NULL ? ": " : "", text);
+}
+
+const struct engine_ops daemon_engine_ops = { start, cancel, changed, gone, say };
+
+/* ---- what workers tell ---- */
+
+static void
+worker_machine(void *arg, struct worker *w, const struct machine *m)
+{
+	struct daemon *d = arg;
+	struct err err = ERR_INIT;
+
+	if (db_machine(d->db, w->job, m, &err) == -1)
+		daemon_say(true, "%s", err.text);
+	changed(d, w->run);
+}
+
+static void
+worker_progress(void *arg, struct worker *w)
+{
+	changed(arg, w->run);
+}
+
+static void
+worker_say(void *arg, struct worker *w, bool trouble, const char *text)
+{
+	(void)arg;
+	if (w->run == 0)
+		daemon_say(trouble, "%s", text);
+	else
+		daemon_say(trouble, "job %s: run %" PRId64 ": %s", w->job, w->run, text);
+}
+
+static void
+remove_worker(struct daemon *d, struct worker *w)
+{
+	struct worker **at = &d->workers;
+
+	while (*at != w)
+		at = &(*at)->next;
+	*at = w->next;
+}
+
+/* Its result has done its service, if its end is in the database. */
+static void
+forget_result(struct daemon *d, int64_t id)
+{
+	struct err err = ERR_INIT;
+	struct run r;
+
+	if (db_run(d->db, id, &r, &err) == 1 && r.state != RUN_RUNNING)
+		run_result_remove(id);
+}
+
+static void
+run_done(struct daemon *d, struct worker *w)
+{
+	if (w->state == RUN_SUCCEEDED)
+		daemon_say(false, "job %s: run %" PRId64 " succeeded", w->job, w->run);
+	else
+		daemon_say(true, "job %s: run %" PRId64 " %s: %s", w->job, w->run, run_state_name(w->state), w->message);
+	/* What it left of a guest, the next run would undo; but when is that? */
+	if (w->was_killed || (w->guests && w->state != RUN_SUCCEEDED))
+		d->settle = true;
+	engine_ended(d->engine, w->run, w->state, w->message, daemon_now());
+	forget_result(d, w->run);
+}
+
+static void
+worker_done(void *arg, struct worker *w)
+{
+	struct daemon *d = arg;
+
+	remove_worker(d, w);
+	if (w->run != 0)
+		run_done(d, w);
+	else {
+		d->settling = false;
+		if (w->state != RUN_SUCCEEDED)
+			daemon_say(true, "what interrupted runs did to guests is not settled yet: %s", w->message);
+	}
+	worker_free(w);
+	if (d->settle)
+		daemon_settle(d);
+	daemon_tick(d);
+}
+
+static const struct worker_ops ops = { worker_machine, worker_progress, worker_say, worker_done };
+
+/* ---- */
+
+void
+daemon_settle(struct daemon *d)
+{
+	struct worker_settings set = settings(d, NULL);
+	struct err err = ERR_INIT;
+	struct worker *w;
+
+	d->settle = d->settling;
+	if (d->settling)
+		return;
+	if ((w = worker_reconcile(d->ev, &set, &ops, d, &err)) == NULL) {
+		daemon_say(true, "what interrupted runs did to guests cannot be looked at: %s", err.text);
+		return;
+	}
+	d->settling = true;
+	add_worker(d, w);
+	/* Who stops the daemon does not wait for a long commit: it goes on at the next start. */
+	if (d->stopping)
+		worker_stop(w, RUN_INTERRUPTED, "the daemon was stopped");
+}
+
+void
+daemon_stop_runs(struct daemon *d)
+{
+	for (struct worker *w = d->workers; w != NULL; w = w->next)
+		worker_stop(w, RUN_INTERRUPTED, "the daemon was stopped while it ran");
+}
+
+static void
+recover_one(struct daemon *d, const struct run *r)
+{
+	struct worker_settings set = settings(d, conf_find_job(d->conf, r->job));
+	struct worker *w = r->process[0] != '\0' ? worker_adopt(d->ev, r, &set, &ops, d) : NULL;
+	int result;
+
+	if (w != NULL) {
+		daemon_say(true, "job %s: run %" PRId64 " of an earlier daemon is on its end, which is waited for", r->job, r->id);
+		add_worker(d, w);
+		return;
+	}
+	result = run_result_get(r->id);
+	daemon_say(true, "job %s: run %" PRId64 "%s", r->job, r->id, result == -1 ? " was interrupted: the daemon, or the machine, went down" :
+	    " came to its end when the daemon was gone");
+	engine_ended(d->engine, r->id, result == -1 ? RUN_INTERRUPTED : result == 0 ? RUN_SUCCEEDED : RUN_FAILED,
+	    result == 0 ? NULL : result == -1 ? "the daemon, or the machine, went down while it ran" : "it failed when the daemon was gone: see its log",
+	    daemon_now());
+	forget_result(d, r->id);
+}
+
+static bool
+known(void *arg, int64_t id)
+{
+	struct daemon *d = arg;
+	struct err err = ERR_INIT;
+	struct run r;
+
+	/* When it cannot be told, nothing is removed. */
+	return (db_run(d->db, id, &r, &err) != 0);
+}
+
+void
+daemon_recover(struct daemon *d)
+{
+	struct runs active = RUNS_INIT;
+	struct err err = ERR_INIT;
+
+	if (db_active(d->db, &active, &err) == -1)
+		daemon_say(true, "%s", err.text);
+	for (size_t i = 0; i < active.n; i++)
+		if (active.v[i].state == RUN_RUNNING)
+			recover_one(d, &active.v[i]);
+	runs_free(&active);
+	/* A database that was set aside may be looked into, with its logs. */
+	if (!d->in_memory)
+		run_log_sweep(known, d);
+}

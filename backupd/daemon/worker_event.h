@@ -1,0 +1,16 @@
+/* worker_event.h - a worker's line of JSON, as values.  Pure.  Threads: any. */
+#ifndef OVB_WORKER_EVENT_H
+#define OVB_WORKER_EVENT_H
+
+#include "worker.h"
+
+enum worker_event_kind { WORKER_EVENT_NONE, WORKER_EVENT_PROGRESS, WORKER_EVENT_TEXT, WORKER_EVENT_MACHINE };
+
+/**
+ * worker_event(w, line, m, text, n):
+ * Take one line: how far it is goes to ${w}, what was done for a machine to ${m}, and what a log should say of it to ${text}.  What is not understood is
+ * WORKER_EVENT_NONE.
+ */
+enum worker_event_kind worker_event(struct worker *w, const char *line, struct machine *m, char *text, size_t n);
+
+#endif

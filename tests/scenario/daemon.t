@@ -1,0 +1,303 @@
+#!/usr/bin/python3 -B
+"""The daemon, with jobs over images: runs start when their schedule says, and whatever is killed, broken or full, nothing is lost and nothing done twice."""
+import glob
+import os
+import random
+import re
+import signal
+import socket
+import sqlite3
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import images
+import ovb
+import tap
+
+SLOW_MS, CRAWL_MS, HANG_MS = 40, 70, 6000     # of each read
+MOMENTS = 15        # at which something is killed
+rng = random.Random(20261122)
+
+
+def wait_for(condition, seconds=40):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+class Daemon:
+    """A daemon with its own state, repository and configuration."""
+
+    def __init__(self, name, state=None, **keys):
+        self.name, self.state = name, os.path.abspath(state or name + '.state')
+        self.conf, self.repo, self.log = os.path.abspath(name + '.conf'), os.path.abspath(name + '.repo'), os.path.abspath(name + '.log')
+        self.child = None
+        self.configure(**keys)
+
+    def configure(self, image='small.img', daemon='stop_timeout = 10;', schedule='*:*:0/2', **keys):
+        ovb.make_config(ovb.image_job(image, name=self.name, schedule=schedule, **keys), repository=self.repo, file=self.conf)
+        with open(self.conf, 'a', encoding='utf-8') as f:
+            f.write('daemon = { %s };\n' % daemon)
+
+    def start(self, notify=None):
+        before = self.said().count(': ready')
+        with open(self.log, 'ab') as log:
+            self.child = tap.start([ovb.BACKUPD, '--config', self.conf], stderr=log, stdout=log,
+                                   env={'STATE_DIRECTORY': self.state, 'RUNTIME_DIRECTORY': self.state + '.run', 'NOTIFY_SOCKET': notify, 'WATCHDOG_USEC': notify and '400000', 'WATCHDOG_PID': None})
+        if not wait_for(lambda: self.said().count(': ready') > before or self.child.poll() is not None) or self.child.poll() is not None:
+            tap.diag(self.said())
+            raise RuntimeError('the daemon %s did not start' % self.name)
+        return self
+
+    def stop(self):
+        return tap.stop(self.child, 60)
+
+    def kill(self):
+        self.child.kill()
+        self.child.wait()
+
+    def said(self):
+        if not os.path.exists(self.log):
+            return ''
+        with open(self.log, encoding='utf-8', errors='replace') as f:
+            return f.read()
+
+    def rows(self, question='SELECT * FROM runs ORDER BY id'):
+        if not os.path.exists(os.path.join(self.state, 'state.db')):
+            return []
+        db = sqlite3.connect(os.path.join(self.state, 'state.db'), timeout=20)
+        db.row_factory = sqlite3.Row
+        try:
+            return [dict(row) for row in db.execute(question)]
+        except sqlite3.OperationalError:
+            return []
+        finally:
+            db.close()
+
+    def ended(self, state='succeeded'):
+        return [r for r in self.rows() if r['state'] == state]
+
+    def worker(self):
+        """The process of a run of this daemon's job, or None."""
+        for path in glob.glob('/proc/[0-9]*/cmdline'):
+            try:
+                with open(path, 'rb') as f:
+                    words = f.read().split(b'\0')
+                if words[1:3] == [b'--once', self.name.encode()]:
+                    return int(path.split('/')[2])
+            except OSError:
+                pass
+        return None
+
+    def partials(self):
+        return ovb.leftovers(self.repo)
+
+    def locks(self):
+        return [f for f in glob.glob(os.path.join(self.repo, '.locks', '*')) if os.path.exists(f)]
+
+    def quiet(self, name):
+        """No process, no lock, no unfinished point; all points are good."""
+        tap.is_((self.worker(), self.locks(), self.partials()), (None, [], []), name + ': no process, no lock, no unfinished point')
+        bad = [p for p in ovb.points(self.repo) if ovb.verify(p).status != 0]
+        tap.is_(bad, [], name + ': all points are good')
+
+
+def test_schedule():
+    d = Daemon('plain').start()
+    tap.ok(wait_for(lambda: len(d.ended()) >= 2), 'a job that is due every other second runs')
+    with open('/proc/%d/status' % d.child.pid, encoding='utf-8') as f:
+        kilobytes = int(re.search(r'^VmRSS:\s*(\d+)', f.read(), re.M)[1])
+    if 'san' not in os.path.basename(tap.BUILD):
+        tap.ok(kilobytes < 24 * 1024, 'the daemon takes less than 24 MiB') or tap.diag('%d kB' % kilobytes)
+    again = tap.run([ovb.BACKUPD, '--config', d.conf], env={'STATE_DIRECTORY': d.state, 'RUNTIME_DIRECTORY': d.state + '.run'}, timeout=20)
+    tap.ok(again.status == 1 and 'another virt-backupd runs with this state folder' in again.stderr, 'a second one with the same state is refused')
+    tap.is_(d.stop(), 0, 'TERM ends it')
+    runs, machines = d.ended(), d.rows('SELECT * FROM machines ORDER BY run')
+    tap.ok(all(r['due'] % 2 == 0 and r['started'] >= r['due'] and r['reason'] in ('schedule', 'missed') for r in runs), 'each run was due, and not early')
+    tap.is_(len({r['due'] for r in runs}), len(runs), 'each time once')
+    tap.is_([(m['vm'], m['state'], bool(m['stored'])) for m in machines], [('small', 'succeeded', True)] * len(runs), 'what was done is recorded')
+    tap.is_(sorted(m['point'] for m in machines), sorted(os.path.basename(p) for p in ovb.points(d.repo)), 'the points are those in the repository')
+    with open(os.path.join(d.state, 'log', '%d.log' % runs[0]['id']), encoding='utf-8') as f:
+        tap.like(f.read(), r'^\S+Z small@%s: full, ' % machines[0]['point'], 'the log of a run')
+    d.quiet('stopped')
+
+
+def test_kill():
+    d = Daemon('killed', image=os.path.join('slow', 'slow.img'), schedule='*:*:*')
+    d.start()
+    for i in range(MOMENTS):
+        if i % 2:
+            wait_for(d.worker)
+        time.sleep(rng.uniform(0, 0.4 if i % 2 else 1.0))
+        victim = d.worker() if rng.random() < 0.4 else None
+        if victim is None:
+            d.kill()
+            d.start()
+        else:
+            try:
+                os.kill(victim, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+    good = len(d.ended())
+    tap.ok(wait_for(lambda: len(d.ended()) > good), 'after %d kills it goes on' % MOMENTS)
+    tap.is_(d.stop(), 0, 'and ends')
+    runs = d.rows()
+    tap.diag('%d runs: %s' % (len(runs), {s: len(d.ended(s)) for s in ('succeeded', 'interrupted', 'queued', 'failed')}))
+    tap.ok(len(d.ended('interrupted')) > 0, 'some runs were interrupted')
+    tap.is_([r['id'] for r in runs if r['state'] not in ('succeeded', 'interrupted', 'queued')], [], 'nothing else happened to a run')
+    begun = [r['due'] for r in runs if r['reason'] != 'retry']
+    tap.is_(len(set(begun)), len(begun), 'no due time was met twice')
+    done = [r['due'] for r in runs if r['state'] == 'succeeded']
+    tap.is_(len(set(done)), len(done), 'none was done twice')
+    after = {(r['due'], r['attempt']) for r in runs}
+    lost = [r['id'] for r in runs if r['state'] == 'interrupted' and not r['requeued'] and (r['due'], r['attempt'] + 1) not in after]
+    tap.is_(lost, [], 'each interrupted run was queued again')
+    last = d.rows('SELECT last FROM jobs')[0]['last']
+    tap.is_(last, max(begun), 'the schedule is worked off up to the last run')
+    tap.is_(d.rows("PRAGMA integrity_check")[0]['integrity_check'], 'ok', 'the database is sound')
+    d.quiet('after the kills')
+
+
+def test_stalled():
+    d = Daemon('stalled', image=os.path.join('crawl', 'slow.img'), stall_timeout=2).start()
+    wait_for(lambda: d.worker() and d.partials())
+    stopped = d.worker()
+    os.kill(stopped, signal.SIGSTOP)
+    tap.ok(wait_for(lambda: d.ended('failed')), 'a worker that is stopped is noticed')
+    tap.like(d.ended('failed')[0]['message'] or '', r'no sign of life for 2 s', 'and its run says so')
+    tap.ok(not os.path.exists('/proc/%d' % stopped), 'it is gone')
+    good = len(d.ended())
+    tap.ok(wait_for(lambda: len(d.ended()) > good), 'the next run succeeds')
+    tap.is_(d.stop(), 0, 'the daemon ends')
+    d.quiet('after a stalled run')
+
+
+def test_reload():
+    d = Daemon('reloaded').start()
+    wait_for(d.ended)
+    with open(d.conf, 'a', encoding='utf-8') as f:
+        f.write('nonsense = 1;\n')
+    os.kill(d.child.pid, signal.SIGHUP)
+    tap.ok(wait_for(lambda: 'stays in force' in d.said()), 'a wrong configuration is not taken')
+    tap.like(d.said(), r'reloaded\.conf:\d+: nonsense: unknown key', 'what is wrong is said')
+    good = len(d.ended())
+    tap.ok(wait_for(lambda: len(d.ended()) > good), 'the old one, of which workers have a copy, goes on')
+    d.configure(schedule='*-*-* 00:00:00', image='other.img')
+    os.kill(d.child.pid, signal.SIGHUP)
+    tap.ok(wait_for(lambda: 'again: 1 jobs' in d.said()), 'a good one is taken')
+    tap.is_(d.rows('SELECT schedule FROM jobs'), [{'schedule': '*-*-* 00:00:00'}], 'and is in force')
+    d.stop()
+
+
+def test_hard_kill():
+    """A worker that hangs in a read that takes a minute sees no signal but the last one."""
+    d = Daemon('hung', image=os.path.join('hang', 'slow.img'), stall_timeout=1, daemon='stop_timeout = 1;').start()
+    tap.ok(wait_for(lambda: d.ended('failed')), 'a run that hangs is ended')
+    tap.like(d.said(), 'does not end within stop_timeout: killed', 'by force, which is told')
+    tap.like(d.ended('failed')[0]['message'] or '', r'no sign of life for 1 s', 'and is in the history')
+    d.configure(schedule='*:*:0/2')
+    os.kill(d.child.pid, signal.SIGHUP)
+    tap.ok(wait_for(d.ended), 'the job goes on with another image')
+    d.stop()
+    d.quiet('after a run that hung')
+
+
+def test_notify():
+    """What systemd is told, over its own protocol."""
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    s.bind('notify.sock')
+    s.settimeout(20)
+    said = []
+
+    def hear(word):
+        while not any(word in text for text in said):
+            try:
+                said.append(s.recv(65536).decode())
+            except socket.timeout:
+                return False
+        return True
+    d = Daemon('notified', schedule='*-*-* 00:00:00').start(notify=os.path.abspath('notify.sock'))
+    tap.ok(hear('READY=1') and any(re.search(r'STATUS=0 running; next at \d{4}-\d\d-\d\d 00:00:00', t) for t in said), 'systemd is told that it is ready, and what is next')
+    tap.ok(hear('WATCHDOG=1'), 'and that it lives')
+    os.kill(d.child.pid, signal.SIGHUP)
+    tap.ok(hear('RELOADING=1\nMONOTONIC_USEC='), 'that it reads its configuration')
+    del said[:]
+    d.child.terminate()
+    tap.ok(hear('STOPPING=1') and d.stop() == 0, 'and that it ends')
+    s.close()
+
+
+def test_damaged():
+    d = Daemon('damaged').start()
+    wait_for(d.ended)
+    d.kill()
+    with open(os.path.join(d.state, 'state.db'), 'r+b') as f:
+        f.write(b'\xff' * 8192)
+    for path in glob.glob(os.path.join(d.state, 'state.db-*')):
+        os.unlink(path)
+    d.start()
+    tap.like(d.said(), r'set aside as \S+\.corrupt-\d{8}T\d{6}Z', 'a damaged database is set aside')
+    tap.is_(len(glob.glob(os.path.join(d.state, 'state.db.corrupt-*'))), 1, 'and is there')
+    tap.ok(wait_for(d.ended), 'the schedule goes on')
+    d.stop()
+
+
+def test_terminate():
+    d = Daemon('term', image=os.path.join('crawl', 'slow.img')).start()
+    wait_for(lambda: d.worker() and d.partials())
+    tap.is_(d.stop(), 0, 'TERM while a run reads')
+    [first] = [r for r in d.rows() if r['reason'] == 'schedule' and r['state'] == 'interrupted'][:1] or [None]
+    tap.ok(first and 'the daemon was stopped' in first['message'], 'the run is given up')
+    tap.is_([(r['state'], r['due']) for r in d.rows() if r['reason'] == 'retry'], [('queued', first['due'])] if first else None, 'and queued again')
+    d.quiet('after TERM')
+    d.start()
+    tap.ok(wait_for(lambda: [r for r in d.ended() if r['reason'] == 'retry']), 'which the next start makes up for')
+    d.stop()
+    d.configure(image=os.path.join('crawl', 'slow.img'), daemon='on_stop = "finish"; stop_timeout = 60;')
+    d.start()
+    wait_for(lambda: d.worker() and d.partials())
+    good = len(d.ended())
+    tap.is_(d.stop(), 0, 'TERM with on_stop = "finish"')
+    tap.ok(len(d.ended()) > good and d.rows()[-1]['state'] == 'succeeded', 'the run is finished first')
+    tap.ok(wait_for(lambda: not d.worker(), 5), 'no worker is left')
+
+
+def test_full():
+    state = ovb.mount_tmpfs('tiny', 1 << 20)
+    if not os.path.ismount(state):
+        tap.skip(4, 'nothing can be mounted here')
+        return
+    d = Daemon('full', state=state).start()
+    wait_for(d.ended)
+    with open(os.path.join(state, 'ballast'), 'wb', buffering=0) as f:
+        try:
+            while f.write(b'x' * 512):
+                pass
+        except OSError:
+            pass
+    tap.ok(wait_for(lambda: 'go on in memory' in d.said()), 'a full state disk is told')
+    good = d.said().count(' succeeded')
+    tap.ok(wait_for(lambda: d.said().count(' succeeded') > good + 1), 'the schedule goes on')
+    os.unlink(os.path.join(state, 'ballast'))
+    tap.ok(wait_for(lambda: 'state.db again' in d.said()), 'the state returns to the disk when there is room')
+    d.stop()
+    tap.is_(len(d.ended()), d.said().count(' succeeded'), 'and nothing is missing in it')
+
+
+images.make('mixed', 'small.img', size=1000001)
+images.make('mixed', 'other.img', size=1000001)
+os.makedirs('slow-source')
+os.makedirs('slow')
+os.makedirs('crawl')
+os.makedirs('hang')
+images.make('full', 'slow-source/slow.img', size=2 << 20)
+tap.mount_imagefs('--slow', SLOW_MS, 'slow-source', 'slow')
+tap.mount_imagefs('--slow', CRAWL_MS, 'slow-source', 'crawl')
+hanging = tap.mount_imagefs('--slow', HANG_MS, 'slow-source', 'hang')
+for test in (test_schedule, test_kill, test_stalled, test_hard_kill, test_notify, test_reload, test_damaged, test_terminate, test_full):
+    test()
+tap.done_testing()
