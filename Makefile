@@ -165,10 +165,10 @@ $(BUILD)/backupd/daemon/%.o: backupd/daemon/%.c Makefile
 
 # Tests of the daemon's parts, with all that it uses of backupd/.
 DAEMON_USES := $(BUILD)/backupd/state_dir.o $(BUILD)/backupd/deadline.o
-$(BUILD)/tests/unit/test_daemon_%: tests/unit/test_daemon_%.c $(DAEMON) $(DAEMON_USES) $(BUILD)/libcommon.a
+$(BUILD)/tests/unit/test_daemon_%: tests/unit/test_daemon_%.c $(DAEMON) $(API) $(DAEMON_USES) $(BUILD)/libcommon.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Ibackupd -Ibackupd/daemon $(PKG_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< $(DAEMON) $(DAEMON_USES) $(BUILD)/libcommon.a $(PKG_LIBS) \
-	    $(DAEMON_LIBS) -lcmocka
+	$(CC) $(ALL_CFLAGS) -Ibackupd -Ibackupd/daemon $(PKG_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< $(DAEMON) $(API) $(DAEMON_USES) $(BUILD)/libcommon.a $(PKG_LIBS) \
+	    $(DAEMON_LIBS) $(API_LIBS) -lcmocka
 $(BUILD)/tests/unit/%: tests/unit/%.c $(BUILD)/libcommon.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< $(BUILD)/libcommon.a $(PKG_LIBS) -lcmocka

@@ -93,6 +93,7 @@ conf_free(struct conf *c)
 		conf_job_free(&c->jobs[i]);
 	for (i = 0; i < c->nfiles; i++)
 		free(c->files[i]);
+	free(c->daemon.api_group);
 	free(c->repositories);
 	free(c->jobs);
 	free(c->files);

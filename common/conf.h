@@ -153,6 +153,8 @@ struct conf_daemon {
 	int			 nice;		/* of runs, 0 to 19 */
 	int			 idle_io;	/* 1: runs are in the idle class of I/O scheduling */
 	int			 history;	/* runs of each job that are remembered */
+	char			*api_group;	/* whose members may connect to the API and read; NULL: nobody's */
+	int			 api_group_acts;	/* 1: they may also run, cancel, pause and resume */
 };
 
 struct conf {

@@ -6,7 +6,7 @@
 int
 conf_daemon(const struct conf_text *t, const config_setting_t *root, struct conf_daemon *d, struct err *err)
 {
-	static const char *const known[] = { "max_parallel", "stop_timeout", "on_stop", "nice", "idle_io", "history", NULL };
+	static const char *const known[] = { "max_parallel", "stop_timeout", "on_stop", "nice", "idle_io", "history", "api_group", "api_group_acts", NULL };
 	static const char *const on_stop[] = { "cancel", "finish", NULL };
 	const config_setting_t *group = config_setting_get_member(root, "daemon");
 	int choice = CONF_STOP_CANCEL;
@@ -22,7 +22,9 @@ conf_daemon(const struct conf_text *t, const config_setting_t *root, struct conf
 	    conf_get_choice(t, group, "on_stop", on_stop, &choice, err) == -1 ||
 	    conf_get_int(t, group, "nice", 0, 19, &d->nice, err) == -1 ||
 	    conf_get_bool(t, group, "idle_io", &d->idle_io, err) == -1 ||
-	    conf_get_int(t, group, "history", 1, CONF_MAX_HISTORY, &d->history, err) == -1)
+	    conf_get_int(t, group, "history", 1, CONF_MAX_HISTORY, &d->history, err) == -1 ||
+	    conf_get_string(t, group, "api_group", &d->api_group, err) == -1 ||
+	    conf_get_bool(t, group, "api_group_acts", &d->api_group_acts, err) == -1)
 		return (-1);
 	d->on_stop = (enum conf_on_stop)choice;
 	return (0);

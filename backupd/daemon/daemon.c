@@ -18,6 +18,7 @@
 #include "daemon_private.h"
 #include "deadline.h"
 #include "human.h"
+#include "interface.h"
 #include "io.h"
 #include "state_dir.h"
 
@@ -245,12 +246,13 @@ set_up(struct daemon *d, struct err *err)
 	if ((d->db = db_open(state_dir(), say_state, d, err)) == NULL || (d->engine = engine_new(d->db, host, &daemon_engine_ops, d, err)) == NULL ||
 	    daemon_load(d, err) == -1)
 		return (-1);
-	return (add_sources(d, err));
+	return (add_sources(d, err) == -1 || (d->interface = interface_start(d, err)) == NULL ? -1 : 0);
 }
 
 static void
 tear_down(struct daemon *d)
 {
+	interface_stop(d->interface);
 	for (struct worker *w = d->workers, *next; w != NULL; w = next) {
 		next = w->next;
 		worker_free(w);

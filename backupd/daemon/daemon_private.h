@@ -11,6 +11,8 @@
 #include "engine.h"
 #include "worker.h"
 
+struct interface;
+
 struct daemon {
 	sd_event	*ev;
 	struct db	*db;
@@ -35,6 +37,8 @@ struct daemon {
 	/* runs.c */
 	struct worker	*workers;
 	bool		 settling, settle;	/* a worker reconciles; another one is to */
+
+	struct interface *interface;		/* NULL: not there (yet) */
 
 	/* What tells the API's clients; NULL: nobody does. */
 	void		(*changed)(void *arg, int64_t run);
