@@ -8,7 +8,7 @@ CC       ?= gcc
 CLANG    ?= clang-14
 BUILD    ?= build
 
-LIBS_COMMON := libarchive liblzma libzstd libconfig jansson libxxhash libcrypto libxml-2.0
+LIBS_COMMON := libarchive liblzma libzstd libconfig jansson libxxhash libcrypto libxml-2.0 libssh2
 # Asked for only when something is compiled, so that `make deps` runs on a machine that has none of them.
 PKG_CFLAGS   = $(shell pkg-config --cflags $(LIBS_COMMON))
 PKG_LIBS     = $(shell pkg-config --libs $(LIBS_COMMON)) -lbz2
