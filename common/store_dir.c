@@ -205,7 +205,7 @@ dir_room(struct store *st, uint64_t *bytes, struct err *err)
 {
 	struct statvfs fs;
 
-	if (fstatvfs(dir_of(st)->fd, &fs) == -1)
+	if (statvfs(st->url, &fs) == -1)
 		return (err_set(err, errno, "cannot tell the free space of %s", st->url));
 	*bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
 	return (0);
