@@ -40,7 +40,7 @@ usage(FILE *f)
 	    "\n"
 	    "POINT is VM@latest, VM@2026-11-22T01:30:00Z, or VM@ and the beginning of a time.\n"
 	    "\n"
-	    "  -r, --repository R     a folder, or the name of a configured repository (default: the job's, or the first one)\n"
+	    "  -r, --repository R     a folder, sftp://..., or the name of a configured repository (default: the job's, or the first one)\n"
 	    "  -c, --config FILE      the configuration (%s)\n"
 	    "      --dry-run          prune: only say what would go, and why the others stay\n"
 	    "      --job JOB          verify: only points of this job\n"
