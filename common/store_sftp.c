@@ -485,6 +485,7 @@ sftp_store_close(struct store *st)
 	pthread_mutex_destroy(&s->tick_lock);
 	pthread_cond_destroy(&s->tick_wake);
 	pool_close(&s->pool);
+	ahead_free(&s->ahead);
 	ssh_target_free(s->t);
 	free(s->base);
 	free(s->st.url);
@@ -575,6 +576,7 @@ store_sftp_open(const char *url, const struct ssh_options *options, bool make, s
 		return (NULL);
 	}
 	s->st.ops = &sftp_ops;
+	ahead_init(&s->ahead);
 	pthread_mutex_init(&s->tick_lock, NULL);
 	pthread_condattr_init(&steady);
 	pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);

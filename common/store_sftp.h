@@ -2,6 +2,7 @@
 #ifndef OVB_STORE_SFTP_H
 #define OVB_STORE_SFTP_H
 
+#include "sftp_ahead.h"
 #include "sftp_pool.h"
 #include "store.h"
 
@@ -12,6 +13,7 @@ struct sftp_store {
 	struct ssh_target	*t;
 	char			*base;		/* the store's folder there */
 	struct sftp_pool	 pool;
+	struct sftp_ahead	 ahead;
 	pthread_t		 ticker;	/* makes a request now and then, so that no idle connection is given up */
 	bool			 ticking;	/* the thread was started */
 	pthread_mutex_t		 tick_lock;	/* guards what is below */

@@ -3,7 +3,7 @@
  *
  * What is appended is kept until the server has confirmed it, and up to WINDOW bytes of it are on the way at once.  libssh2 may then be in the
  * middle of a request, so the connection stays taken until all is confirmed: by store_sync(), or after a while by the store's own thread.
- * What is read is asked for at once, in as many requests as it takes, and never more than that.  A file has a handle on each connection that it
+ * What is read is asked for at once, in as many requests as it takes, and what is read in order ahead (sftp_ahead.c).  A file has a handle on each connection that it
  * was used on.
  */
 #include <errno.h>
@@ -17,10 +17,23 @@
 #define WINDOW_FIRST	((size_t)256 << 10)
 #define SMALL		((uint64_t)128 << 10)	/* up to here an append ends when it is confirmed: a failure is told at once */
 #define QUIET_MS	5000			/* then nobody writes just now */
+#define PAGE		((size_t)32 << 10)	/* of a file that is read here and there, over and over */
+#define PAGES		16
 
 struct handle {
 	LIBSSH2_SFTP_HANDLE	*h;
 	unsigned int		 gen;		/* of the connection */
+};
+
+/* Pages of such a file: searching an index takes many reads of a few bytes, and each would take a round trip. */
+struct pages {
+	pthread_mutex_t	 lock;			/* guards the rest */
+	uint64_t	 clock;
+	struct {
+		uint64_t	 number, used;	/* used: 0 while empty */
+		size_t		 n;		/* bytes */
+	}		 at[PAGES];
+	char		 bytes[PAGES][PAGE];
 };
 
 struct sftp_file {
@@ -29,6 +42,8 @@ struct sftp_file {
 	char			*path;
 	struct handle		 handles[SFTP_CONNS];	/* each guarded by having its connection */
 	bool			 writing;
+	struct ahead_file	 ahead;
+	struct pages		*pages;		/* NULL: it is read in order */
 
 	/* Of a file that is written. */
 	struct sftp_file	*next;		/* guarded by the store's tick_lock */
@@ -68,6 +83,9 @@ static void
 file_free(struct sftp_file *f)
 {
 	pthread_mutex_destroy(&f->lock);
+	if (f->pages != NULL)
+		pthread_mutex_destroy(&f->pages->lock);
+	free(f->pages);
 	free(f->buf);
 	free(f->path);
 	free(f);
@@ -361,7 +379,11 @@ sftp_file_tick(struct sftp_file *f)
 void
 sftp_file_small_reads(struct store_file *sf)
 {
-	(void)sf;	/* nothing is kept here that would have to be dropped */
+	struct sftp_file *f = file_of(sf);
+
+	/* Without memory for it, it is only slow. */
+	if (f->pages == NULL && (f->pages = calloc(1, sizeof(*f->pages))) != NULL)
+		pthread_mutex_init(&f->pages->lock, NULL);
 }
 
 /*
@@ -386,20 +408,16 @@ read_all(struct ssh_session *ss, LIBSSH2_SFTP_HANDLE *h, char *p, size_t n, stru
 	return ((long)at);
 }
 
-long
-sftp_file_read(struct store_file *sf, void *p, size_t n, uint64_t offset, struct err *err)
+static long
+fetch(void *file, void *p, size_t n, uint64_t offset, struct err *err)
 {
-	struct sftp_file *f = file_of(sf);
+	struct sftp_file *f = file;
 	struct sftp_pool *pool = &f->s->pool;
 	LIBSSH2_SFTP_HANDLE *h;
 	unsigned long fx;
 	long got = -1;
 	int i;
 
-	if (offset >= sf->size)
-		return (0);
-	if (n > sf->size - offset)
-		n = (size_t)(sf->size - offset);
 	if ((i = pool_take(pool, -1, err)) == -1)
 		return (-1);
 	if ((h = handle_on(f, i, err)) == NULL) {
@@ -424,6 +442,60 @@ sftp_file_read(struct store_file *sf, void *p, size_t n, uint64_t offset, struct
 	return (-1);
 }
 
+/* The place of page ${number}, filled, or -1. */
+static int
+page(struct sftp_file *f, uint64_t number, struct err *err)
+{
+	struct pages *pg = f->pages;
+	int old = 0;
+	long got;
+
+	for (int i = 0; i < PAGES; i++) {
+		if (pg->at[i].used != 0 && pg->at[i].number == number) {
+			pg->at[i].used = ++pg->clock;
+			return (i);
+		}
+		if (pg->at[i].used < pg->at[old].used)
+			old = i;
+	}
+	pg->at[old].used = 0;
+	if ((got = fetch(f, pg->bytes[old], PAGE, number * PAGE, err)) == -1)
+		return (-1);
+	pg->at[old].number = number;
+	pg->at[old].n = (size_t)got;
+	pg->at[old].used = ++pg->clock;
+	return (old);
+}
+
+static long
+read_pages(struct sftp_file *f, char *p, size_t n, uint64_t offset, struct err *err)
+{
+	size_t done = 0, from, part;
+	int i = 0;
+
+	pthread_mutex_lock(&f->pages->lock);
+	while (done < n && (i = page(f, (offset + done) / PAGE, err)) != -1) {
+		from = (size_t)((offset + done) % PAGE);
+		if (from >= f->pages->at[i].n)
+			break;
+		part = f->pages->at[i].n - from < n - done ? f->pages->at[i].n - from : n - done;
+		memcpy(p + done, f->pages->bytes[i] + from, part);
+		done += part;
+	}
+	pthread_mutex_unlock(&f->pages->lock);
+	return (i == -1 ? -1 : (long)done);
+}
+
+long
+sftp_file_read(struct store_file *sf, void *p, size_t n, uint64_t offset, struct err *err)
+{
+	struct sftp_file *f = file_of(sf);
+
+	if (f->pages != NULL && n <= PAGE)
+		return (read_pages(f, p, n, offset, err));
+	return (ahead_read(&f->s->ahead, &f->ahead, f, sf->size, fetch, p, n, offset, err));
+}
+
 static void
 leave_list(struct sftp_file *f)
 {
@@ -442,6 +514,7 @@ sftp_file_close(struct store_file *sf)
 {
 	struct sftp_file *f = file_of(sf);
 
+	ahead_forget(&f->s->ahead, f);
 	if (f->writing)
 		leave_list(f);
 	/* Nobody wants what is still under way: then the connection goes with it. */
