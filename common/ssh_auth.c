@@ -37,7 +37,7 @@ outcome(struct login *l, int r, struct err *err)
 	if (r == 0)
 		return (LOGIN_YES);
 	/* What the server says of a key is no loss of the connection. */
-	if (r == LIBSSH2_ERROR_AUTHENTICATION_FAILED || r == LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED)
+	if (!l->ss->ended && (r == LIBSSH2_ERROR_AUTHENTICATION_FAILED || r == LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED))
 		return (LOGIN_NO);
 	err_set(err, 0, "%s ended the login (%s): too many keys were tried, or it does not let this user in", l->ss->t->label, ssh_says(l->ss));
 	return (LOGIN_ERROR);

@@ -54,7 +54,14 @@ look_up(const struct ssh_target *t, int64_t until, struct addrinfo **out, struct
 		return (err_nomem(err));
 	}
 	snprintf(l->port, sizeof(l->port), "%d", t->port);
-	l->hints.ai_socktype = SOCK_STREAM;
+	/* An address needs no resolver, nor the thread that waits for it. */
+	l->hints = (struct addrinfo){ .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST };
+	if (getaddrinfo(l->host, l->port, &l->hints, out) == 0) {
+		free(l->host);
+		free(l);
+		return (0);
+	}
+	l->hints.ai_flags = 0;
 	l->cb = (struct gaicb){ .ar_name = l->host, .ar_service = l->port, .ar_request = &l->hints };
 	list[0] = &l->cb;
 	if ((r = getaddrinfo_a(GAI_NOWAIT, list, 1, NULL)) == 0) {

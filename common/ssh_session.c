@@ -33,6 +33,7 @@ receive(libssh2_socket_t fd, void *p, size_t n, int flags, void **abstract)
 	(void)fd;	/* what libssh2 remembers may be somebody else's by now */
 	while ((r = recv(ss->stream.fd, p, n, flags)) == -1 && errno == EINTR)
 		;
+	ss->ended |= r == 0 || (r == -1 && errno != EWOULDBLOCK);
 	if (r == -1)
 		return (errno == EWOULDBLOCK ? -EAGAIN : -errno);
 	if (r > 0)

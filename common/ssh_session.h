@@ -32,6 +32,7 @@ struct ssh_session {
 	int64_t			 until;		/* the request's end, by ssh_now() */
 	int64_t			 moved;		/* when bytes came or went last */
 	unsigned int		 limit_s;	/* how long the request may take; for messages */
+	bool			 ended;		/* the server has ended the stream, or it broke */
 	bool			 dead;
 	struct err		 why;		/* then */
 	uint8_t			 seen[SSH_SEEN_MAX];	/* the first bytes from the server: its list of algorithms is among them */
