@@ -8,7 +8,7 @@ CC       ?= gcc
 CLANG    ?= clang-14
 BUILD    ?= build
 
-LIBS_COMMON := libarchive liblzma libzstd libconfig jansson libxxhash libcrypto libxml-2.0
+LIBS_COMMON := libarchive liblzma libzstd libconfig jansson libxxhash libcrypto libxml-2.0 libssh2
 # Asked for only when something is compiled, so that `make deps` runs on a machine that has none of them.
 PKG_CFLAGS   = $(shell pkg-config --cflags $(LIBS_COMMON))
 PKG_LIBS     = $(shell pkg-config --libs $(LIBS_COMMON)) -lbz2
@@ -71,10 +71,11 @@ demo: deps-build
 	$(MAKE) all
 	tests/demo $(BUILD)
 
-#: sudo make check      every test that needs no hypervisor (installs what it needs)
+#: sudo make check      every test that needs no hypervisor (installs what it needs), JOBS=-j2 at a time
+JOBS     ?= -j2
 check: deps
 	$(MAKE) test-programs
-	CMOCKA_MESSAGE_OUTPUT=TAP OVB_BUILD=$(abspath $(BUILD)) prove --failures --comments --timer $(PROVEFLAGS) --exec '' $(UNIT) $(FAKED) $(REPLAY) $(SCENARIOS)
+	CMOCKA_MESSAGE_OUTPUT=TAP OVB_BUILD=$(abspath $(BUILD)) prove --failures --comments --timer $(JOBS) $(PROVEFLAGS) --exec '' $(UNIT) $(FAKED) $(REPLAY) $(SCENARIOS)
 test-programs: all $(UNIT) $(FAKED) $(TOOLS) $(PRELOADS) $(REPLAY)
 
 #: sudo make check-vm   the tests on real guests under libvirt and QEMU, emulated (installs what they need; VM_TESTS=tests/vm/NAME.t for one)

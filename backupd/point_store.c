@@ -329,7 +329,7 @@ publish(struct point_store *ps, const struct point_facts *facts, struct manifest
 		.vm = ps->vm, .kind = ps->incremental ? "incremental" : "full", .consistency = facts->consistency, .capture = facts->capture, .uuid = facts->uuid,
 		.checkpoint = facts->checkpoint,
 		.freeze_ms = facts->freeze_ms, .job = ps->run->job->name, .host = host, .program = "openvirt-backup " OVB_VERSION,
-		.time = (time_t)ps->info.time, .finished = time(NULL), .notes = (const char **)ps->notes, .nnotes = ps->nnotes, .disks = disks,
+		.time = (time_t)ps->info.time, .finished = time(NULL), .disks = disks,
 		.ndisks = ps->ndisks, .members = ps->members, .nmembers = ps->nmembers, .stored = ps->written.size,
 		.references = (const char **)ps->references, .nreferences = ps->nreferences,
 		.archive = { .id = id, .file = ps->file, .codec = ps->info.codec->name, .sha256 = ps->written.sha256, .level = ps->info.level,
@@ -337,6 +337,10 @@ publish(struct point_store *ps, const struct point_facts *facts, struct manifest
 	};
 	int rc = -1;
 
+	if (ps->run->repo->st->note != NULL)
+		point_store_note(ps, "%s", ps->run->repo->st->note);
+	m.notes = (const char **)ps->notes;
+	m.nnotes = ps->nnotes;
 	gethostname(host, sizeof(host) - 1);
 	uuid_text(ps->info.archive, id);
 	if (buf_addf(&sums, err, "%s  %s\n%s  %s\n", ps->written.sha256, ps->file, ps->written.index_sha256, INDEX_MEMBER) == 0)

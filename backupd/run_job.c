@@ -11,7 +11,7 @@
 #include "human.h"
 #include "images.h"
 #include "progress.h"
-#include "repo.h"
+#include "repo_named.h"
 #include "settle.h"
 #include "upkeep_after.h"
 
@@ -23,9 +23,6 @@ run_job_unsupported(const struct conf_job *job, struct err *err)
 {
 	if (job->source == CONF_SOURCE_FROM)
 		return (err_set(err, 0, "%s:%d: job %s: this version does not replicate (\"from\")", job->where.file, job->where.line, job->name));
-	if (job->repository->at.kind != CONF_URL_LOCAL)
-		return (err_set(err, 0, "%s:%d: job %s: this version writes to local repositories only, not to %s", job->where.file, job->where.line,
-		    job->name, job->repository->url));
 	return (0);
 }
 
@@ -239,7 +236,7 @@ run_job(const struct conf_job *job, const struct run_options *opt, struct err *e
 	int rc = -1;
 
 	if (run_job_unsupported(job, err) == -1 || find_machines(job, &m, err) == -1 || check_only(job, &m, opt, err) == -1 ||
-	    (run.repo = repo_open(job->repository->at.path, true, err)) == NULL)
+	    (run.repo = repo_open_configured(job->repository, true, err)) == NULL)
 		goto out;
 	sweep(run.repo);
 	if ((run.lock = lock_run(run.repo->st, PROGRAM, LOCK_WAIT_S, opt->interrupted, err)) == NULL)

@@ -1,7 +1,6 @@
 #include "target_room.h"
 
 #include <errno.h>
-#include <sys/statvfs.h>
 
 #include "human.h"
 
@@ -34,17 +33,15 @@ last_share(const struct backup_run *run, const char *vm)
 int
 target_room(const struct backup_run *run, const char *vm, uint64_t allocated, struct err *err)
 {
-	const char *path = run->job->repository->at.path;
+	struct store *st = run->repo->st;
 	char need[HUMAN_LEN], have[HUMAN_LEN];
-	struct statvfs fs;
 	uint64_t needed, room;
 
-	if (statvfs(path, &fs) == -1)
-		return (err_set(err, errno, "cannot tell the free space of %s", path));
-	room = (uint64_t)fs.f_bavail * fs.f_frsize;
+	if (store_room(st, &room, err) == -1)
+		return (-1);
 	needed = (uint64_t)((double)allocated * last_share(run, vm)) + SLACK;
 	if (room >= needed)
 		return (0);
-	return (err_set(err, ENOSPC, "%s has %s free, and about %s will be needed: make room, or remove restore points", path, human_size(room, have),
+	return (err_set(err, ENOSPC, "%s has %s free, and about %s will be needed: make room, or remove restore points", st->url, human_size(room, have),
 	    human_size(needed, need)));
 }

@@ -33,6 +33,7 @@
 #define CONF_MAX_RETRIES	20
 #define CONF_MAX_SECONDS	86400		/* of what the daemon waits for */
 #define CONF_MAX_HISTORY	100000		/* runs */
+#define CONF_MAX_REQUEST	240	/* seconds of one request to a server: a lock is renewed in time all the same */
 #define CONF_MAX_NAME		100		/* bytes in the name of a job or repository: room for endings in a file name */
 
 /* Where in which file something was written.  A key that was not given has line 0 and no file. */
@@ -55,8 +56,14 @@ struct conf_url {
 	enum conf_url_kind	 kind;
 	char			*user;	/* sftp only; NULL: not given */
 	char			*host;	/* sftp only; an IPv6 address stands here without its brackets */
-	int			 port;	/* sftp only; 22 when not given */
+	int			 port;	/* sftp only; 0: not given */
 	char			*path;	/* absolute */
+};
+
+enum conf_host_key {
+	CONF_HOST_KEY_AS_SSH,	/* the default: as ssh_config(5) has it */
+	CONF_HOST_KEY_STRICT,
+	CONF_HOST_KEY_ACCEPT_NEW
 };
 
 struct conf_repository {
@@ -65,6 +72,9 @@ struct conf_repository {
 	struct conf_url		 at;		/* the same, taken apart */
 	char			*identity;	/* sftp only; an absolute path; NULL: not given */
 	char			*known_hosts;	/* likewise */
+	char			*passphrase_file;	/* likewise */
+	int			 host_key;	/* sftp only; enum conf_host_key */
+	int			 connect_timeout, idle_timeout, request_timeout;	/* sftp only; seconds; 0: not given */
 	struct conf_where	 where;
 };
 

@@ -19,10 +19,35 @@ sftp_file(const struct conf_text *t, const config_setting_t *group, const char *
 	return (conf_get_path(t, group, key, out, err));
 }
 
+/* What else only a repository over sftp has a use for. */
+static int
+sftp_keys(const struct conf_text *t, const config_setting_t *group, struct conf_repository *r, struct err *err)
+{
+	static const char *const choices[] = { "as-ssh", "strict", "accept-new", NULL };
+	static const char *const keys[] = { "host_key", "connect_timeout", "idle_timeout", "request_timeout" };
+	const config_setting_t *s;
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]) && r->at.kind != CONF_URL_SFTP; i++)
+		if ((s = config_setting_get_member(group, keys[i])) != NULL)
+			return (conf_fail(t, s, err, "only a repository with an sftp:// url has it: remove it"));
+	if (sftp_file(t, group, "identity", &r->at, &r->identity, err) == -1 ||
+	    sftp_file(t, group, "passphrase_file", &r->at, &r->passphrase_file, err) == -1 ||
+	    sftp_file(t, group, "known_hosts", &r->at, &r->known_hosts, err) == -1 ||
+	    conf_get_choice(t, group, "host_key", choices, &r->host_key, err) == -1 ||
+	    conf_get_int(t, group, "connect_timeout", 1, CONF_MAX_REQUEST, &r->connect_timeout, err) == -1 ||
+	    conf_get_int(t, group, "idle_timeout", 1, CONF_MAX_REQUEST, &r->idle_timeout, err) == -1 ||
+	    conf_get_int(t, group, "request_timeout", 1, CONF_MAX_REQUEST, &r->request_timeout, err) == -1)
+		return (-1);
+	if (r->passphrase_file != NULL && r->identity == NULL)
+		return (conf_fail(t, config_setting_get_member(group, "passphrase_file"), err, "it is the passphrase of the key in identity: give that, too"));
+	return (0);
+}
+
 static int
 repository(const struct conf_text *t, const config_setting_t *group, struct conf_repository *r, struct err *err)
 {
-	static const char *const known[] = { "name", "url", "identity", "known_hosts", NULL };
+	static const char *const known[] = { "name", "url", "identity", "passphrase_file", "known_hosts", "host_key", "connect_timeout",
+	    "idle_timeout", "request_timeout", NULL };
 	const config_setting_t *url;
 	struct err why = ERR_INIT;
 
@@ -37,10 +62,7 @@ repository(const struct conf_text *t, const config_setting_t *group, struct conf
 		return (conf_fail(t, group, err, "has no url: add url = \"/PATH\"; or url = \"sftp://[user@]host[:port]/PATH\";"));
 	if (conf_url_parse(r->url, &r->at, &why) == -1)
 		return (conf_fail(t, url, err, "%s", why.text));
-	if (sftp_file(t, group, "identity", &r->at, &r->identity, err) == -1 ||
-	    sftp_file(t, group, "known_hosts", &r->at, &r->known_hosts, err) == -1)
-		return (-1);
-	return (0);
+	return (sftp_keys(t, group, r, err));
 }
 
 int
@@ -85,5 +107,6 @@ conf_repository_free(struct conf_repository *r)
 	conf_url_free(&r->at);
 	free(r->identity);
 	free(r->known_hosts);
+	free(r->passphrase_file);
 	*r = (struct conf_repository){ .name = NULL };
 }

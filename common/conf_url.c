@@ -4,7 +4,6 @@
 #include "conf.h"
 
 #define SFTP		"sftp://"
-#define SFTP_PORT	22
 #define WORD		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 /* ${n} bytes of ${p}, all of them among ${allowed}, and no option like "-oProxyCommand". */
@@ -68,7 +67,6 @@ authority_parse(const char *text, const char *p, size_t n, struct conf_url *u, s
 	}
 	if (!plain(host, (size_t)(host_end - host), allowed))
 		return (err_set(err, 0, "\"%.200s\": the host is empty or has an unusual character", text));
-	u->port = SFTP_PORT;
 	if (p < end && (*p != ':' || (u->port = port_parse(p + 1, (size_t)(end - p - 1))) == -1))
 		return (err_set(err, 0, "\"%.200s\": the port after \":\" is a number from 1 to 65535", text));
 	return (copy(&u->host, host, (size_t)(host_end - host), err));

@@ -217,8 +217,12 @@ lock_check(struct lock *lk, struct err *err)
 {
 	struct holder h;
 
+	*err = (struct err)ERR_INIT;
 	if (read_holder(lk->st, lk->path, &h, err) == 0 && strcmp(h.token, lk->wordless ? "" : lk->token) == 0)
 		return (0);
+	/* Storage that is out of reach says nothing about the lock. */
+	if (err->code == ETIMEDOUT || err->code == ECONNRESET)
+		return (err_wrap(err, "cannot look at the lock"));
 	return (err_set(err, 0, "%s/%s: the lock was taken away: this process was stopped or cut off for minutes; run it again", lk->st->url,
 	    lk->path));
 }

@@ -95,17 +95,23 @@ set_aside(struct repo *r, struct err *err)
 struct repo *
 repo_open(const char *url, bool make, struct err *err)
 {
+	struct store *st = store_open(url, make, err);
+
+	return (st != NULL ? repo_open_in(st, make, err) : NULL);
+}
+
+struct repo *
+repo_open_in(struct store *st, bool make, struct err *err)
+{
 	struct repo *r = calloc(1, sizeof(*r));
 	int rc;
 
 	if (r == NULL) {
+		store_close(st);
 		err_nomem(err);
 		return (NULL);
 	}
-	if ((r->st = store_open(url, make, err)) == NULL) {
-		free(r);
-		return (NULL);
-	}
+	r->st = st;
 	rc = read_repository_json(r, REPOSITORY_NAME, err);
 	/* Nothing in it is needed to restore: one that is damaged is as good as none.  A writer puts it aside. */
 	if (rc == -1 && err->code == EBADMSG) {
@@ -123,7 +129,7 @@ repo_open(const char *url, bool make, struct err *err)
 	}
 	if (rc == 0)
 		return (r);
-	err_wrap(err, "repository %s", url);
+	err_wrap(err, "repository %s", st->url);
 	repo_close(r);
 	return (NULL);
 }

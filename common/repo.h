@@ -46,6 +46,9 @@ struct points {
  * made anew; without, it may be missing or damaged (the points are enough to restore).  Fails: NULL, also when its format is not known.
  */
 struct repo *repo_open(const char *url, bool make, struct err *err);
+
+/** repo_open_in(st, make, err): The same in an open store, which is the repository's from now on, and is closed when this fails. */
+struct repo *repo_open_in(struct store *st, bool make, struct err *err);
 void repo_close(struct repo *r);
 
 /** repo_points(r, folder, out, err): Append all published points of the machine with that folder, in order of time.  Fails: -1. */

@@ -3,6 +3,23 @@
 #include <string.h>
 
 #include "conf.h"
+#include "ssh_config.h"
+
+struct repo *
+repo_open_configured(const struct conf_repository *r, bool make, struct err *err)
+{
+	struct ssh_options o = { .identity = r->identity, .passphrase_file = r->passphrase_file, .known_hosts = r->known_hosts,
+		.connect_timeout = (unsigned int)r->connect_timeout, .idle_timeout = (unsigned int)r->idle_timeout,
+		.request_timeout = (unsigned int)r->request_timeout };
+	struct store *st;
+
+	if (r->at.kind == CONF_URL_LOCAL)
+		return (repo_open(r->at.path, make, err));
+	o.host_key = r->host_key == CONF_HOST_KEY_STRICT ? SSH_HOST_KEY_STRICT : r->host_key == CONF_HOST_KEY_ACCEPT_NEW ? SSH_HOST_KEY_ACCEPT_NEW :
+	    SSH_HOST_KEY_AS_SSH;
+	st = store_sftp_open(r->url, &o, make, err);
+	return (st != NULL ? repo_open_in(st, make, err) : NULL);
+}
 
 static struct repo *
 open_configured(const char *config, const char *name, struct err *err)
@@ -20,7 +37,7 @@ open_configured(const char *config, const char *name, struct err *err)
 	if (r == NULL)
 		err_set(err, 0, "%s has no repository \"%s\" (a folder is written with a slash: ./%s)", config, name, name);
 	else
-		repo = repo_open(r->at.kind == CONF_URL_LOCAL ? r->at.path : r->url, false, err);
+		repo = repo_open_configured(r, false, err);
 	conf_free(c);
 	return (repo);
 }

@@ -2,6 +2,7 @@
 #ifndef OVB_REPO_NAMED_H
 #define OVB_REPO_NAMED_H
 
+#include "conf.h"
 #include "repo.h"
 
 /**
@@ -10,5 +11,8 @@
  * is read only then; the first one there when ${name} is NULL.  Fails: NULL.
  */
 struct repo *repo_open_named(const char *config, const char *name, struct err *err);
+
+/** repo_open_configured(r, make, err): Open the configured repository ${r}, wherever it is (repo_open).  Fails: NULL. */
+struct repo *repo_open_configured(const struct conf_repository *r, bool make, struct err *err);
 
 #endif

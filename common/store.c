@@ -15,8 +15,10 @@ store_open(const char *url, bool make, struct err *err)
 {
 	if (url[0] == '/')
 		return (store_dir_open(url, make, err));
+	if (strncmp(url, "sftp://", 7) == 0)
+		return (store_sftp_open(url, NULL, make, err));
 	if (strstr(url, "://") != NULL) {
-		err_set(err, 0, "%s: this version reaches repositories in local folders only", url);
+		err_set(err, 0, "%s: a repository is a folder, or sftp://[user@]host[:port]/path", url);
 		return (NULL);
 	}
 	return (store_dir_open(url, make, err));
@@ -93,6 +95,12 @@ int
 store_sync_dir(struct store *st, const char *path, struct err *err)
 {
 	return (st->ops->sync_dir(st, path, err));
+}
+
+int
+store_room(struct store *st, uint64_t *bytes, struct err *err)
+{
+	return (st->ops->room(st, bytes, err));
 }
 
 struct store_file *

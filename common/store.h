@@ -1,5 +1,5 @@
 /*
- * store.h - the storage that holds a repository: a tree of folders and files.  Each kind is one file, store_*.c.
+ * store.h - the storage that holds a repository: a tree of folders and files.  Each kind is an ops struct: store_dir.c, store_sftp.c.
  *
  * Paths are relative to the store and made of names that were checked before.  Nothing is ever written over: files are made
  * new, appended to once, made durable, and given their final place by a rename that never replaces.
@@ -37,6 +37,7 @@ struct store_ops {
 	int		(*touch)(struct store *, const char *path, struct err *);
 	int		(*list)(struct store *, const char *path, int (*fn)(void *, const char *, struct err *), void *, struct err *);
 	int		(*sync_dir)(struct store *, const char *path, struct err *);
+	int		(*room)(struct store *, uint64_t *bytes, struct err *);
 	struct store_file *(*create)(struct store *, const char *path, struct err *);
 	struct store_file *(*open)(struct store *, const char *path, struct err *);
 
@@ -50,6 +51,7 @@ struct store_ops {
 struct store {
 	const struct store_ops	*ops;
 	char			*url;		/* as a person would write it */
+	const char		*note;		/* what a restore point in it should say of the storage, or NULL; not to be freed */
 };
 
 struct store_file {
@@ -57,7 +59,7 @@ struct store_file {
 	uint64_t		 size;		/* bytes */
 };
 
-/** store_open(url, make, err): Open the store at ${url}, making its last folder when ${make}.  Fails: NULL. */
+/** store_open(url, make, err): Open the store at ${url}, a folder or sftp://, making its last folder when ${make}.  Fails: NULL. */
 struct store *store_open(const char *url, bool make, struct err *err);
 void store_close(struct store *st);
 
@@ -85,6 +87,9 @@ int store_list(struct store *st, const char *path, int (*fn)(void *arg, const ch
 
 /** store_sync_dir(st, path, err): Make the names in a folder durable. */
 int store_sync_dir(struct store *st, const char *path, struct err *err);
+
+/** store_room(st, bytes, err): How many bytes are free; UINT64_MAX where the storage cannot tell, or has no limit.  Fails: -1. */
+int store_room(struct store *st, uint64_t *bytes, struct err *err);
 
 /** store_create(st, path, err): Make a new file to append to.  EEXIST when something has that name. */
 struct store_file *store_create(struct store *st, const char *path, struct err *err);
@@ -121,6 +126,15 @@ int store_remove_tree(struct store *st, const char *path, struct err *err);
 
 /* The kinds of storage. */
 struct store *store_dir_open(const char *path, bool make, struct err *err);
+
+/**
+ * store_sftp_open(url, options, make, err):
+ * A folder on an SFTP server, by the URL sftp://[user@]host[:port]/path.  ${options}, which may be NULL, is needed only during the call.  Each request has
+ * its deadlines; after one has passed, or when the connection is lost, every further call fails at once with that reason.  Several connections are
+ * made when several threads call, and while a file is written.
+ */
+struct ssh_options;
+struct store *store_sftp_open(const char *url, const struct ssh_options *options, bool make, struct err *err);
 
 /** store_dir_open_file(path, err), store_dir_wrap(fd, name, err): A file outside any store, or an open descriptor (taken over), to read. */
 struct store_file *store_dir_open_file(const char *path, struct err *err);

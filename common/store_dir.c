@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "io.h"
@@ -199,6 +200,17 @@ dir_sync_dir(struct store *st, const char *path, struct err *err)
 	return (rc);
 }
 
+static int
+dir_room(struct store *st, uint64_t *bytes, struct err *err)
+{
+	struct statvfs fs;
+
+	if (statvfs(st->url, &fs) == -1)
+		return (err_set(err, errno, "cannot tell the free space of %s", st->url));
+	*bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
+	return (0);
+}
+
 static struct store_file *
 file_new(int fd, const char *name, struct err *err)
 {
@@ -356,6 +368,6 @@ file_close(struct store_file *sf)
 
 static const struct store_ops dir_ops = {
 	.close = dir_close, .mkdir = dir_mkdir, .rmdir = dir_rmdir, .unlink = dir_unlink, .rename = dir_rename, .stat = dir_stat,
-	.touch = dir_touch, .list = dir_list, .sync_dir = dir_sync_dir, .create = dir_create, .open = dir_open,
+	.touch = dir_touch, .list = dir_list, .sync_dir = dir_sync_dir, .room = dir_room, .create = dir_create, .open = dir_open,
 	.append = file_append, .sync = file_sync, .read = file_read, .small_reads = file_small_reads, .file_close = file_close,
 };

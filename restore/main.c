@@ -49,7 +49,7 @@ usage(FILE *f)
 	    "or nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH.  FILE ends in .tar, .tar.bz2, .tar.xz or .tar.zst;\n"
 	    "- is standard output, not compressed.  NAME is one that show lists; its TARGET is a file or - (the default).\n"
 	    "\n"
-	    "  -r, --repository R   a folder, or the name of a configured repository (default: the first one)\n"
+	    "  -r, --repository R   a folder, sftp://..., or the name of a configured repository (default: the first one)\n"
 	    "  -a, --archive FILE   a bare archive instead of a repository; POINT is then left out\n"
 	    "  -c, --config FILE    the configuration (%s)\n"
 	    "  -F, --format FORMAT  of a TARGET file: raw (the default; of vm: as it was) or qcow2\n"

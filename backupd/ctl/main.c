@@ -87,7 +87,7 @@ usage(FILE *f)
 	    "      --limit N          history: so many at most (100)\n"
 	    "      --next N           schedule: so many (10)\n"
 	    "\n"
-	    "  -r, --repository R     a folder, or the name of a configured repository (default: the job's, or the first one)\n"
+	    "  -r, --repository R     a folder, sftp://..., or the name of a configured repository (default: the job's, or the first one)\n"
 	    "  -c, --config FILE      the configuration (%s)\n"
 	    "      --dry-run          prune: only say what would go, and why the others stay\n"
 	    "      --against-source   verify: compare the point with the images that it was made of\n"

@@ -84,6 +84,12 @@ hook_list(struct store *st, const char *path, int (*fn)(void *, const char *, st
 	return (hook_call(st, "list", path, err) == -1 ? -1 : store_list(HOOK_REAL(st), path, fn, arg, err));
 }
 
+static int
+hook_room(struct store *st, uint64_t *bytes, struct err *err)
+{
+	return (hook_call(st, "room", ".", err) == -1 ? -1 : store_room(HOOK_REAL(st), bytes, err));
+}
+
 static struct store_file *
 hook_create(struct store *st, const char *path, struct err *err)
 {
@@ -108,7 +114,7 @@ hook_store_close(struct store *st)
 
 static const struct store_ops hook_ops = {
 	.close = hook_store_close, .mkdir = hook_mkdir, .rmdir = hook_rmdir, .unlink = hook_unlink, .rename = hook_rename, .stat = hook_stat,
-	.touch = hook_touch, .list = hook_list, .sync_dir = hook_sync_dir, .create = hook_create, .open = hook_file_open,
+	.touch = hook_touch, .list = hook_list, .sync_dir = hook_sync_dir, .room = hook_room, .create = hook_create, .open = hook_file_open,
 };
 
 /* The store in ${path}, which is made when it is missing; store_close() frees it. */

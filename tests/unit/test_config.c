@@ -64,13 +64,19 @@ static const struct {
 	{ "repositories = (\n1);", "t:2: repositories[0]: expected a group like " LOCAL ", not 1" },
 	{ "repositories = (\n{ url = \"/b\"; });", "t:2: repositories[0]: has no name: add name = \"...\";" },
 	{ REPO(""), "t:2: repositories[0]: has no url: add url = \"/PATH\"; or url = \"sftp://[user@]host[:port]/PATH\";" },
-	{ REPO("url = \"/b\";\nuri = 1;"), "t:3: repositories[0].uri: unknown key; known here: name, url, identity, known_hosts" },
+	{ REPO("url = \"/b\";\nuri = 1;"), "t:3: repositories[0].uri: unknown key; known here: name, url, identity, passphrase_file, known_hosts, "
+	    "host_key, connect_timeout, idle_timeout, request_timeout" },
 	{ REPO("url = 5;"), "t:2: repositories[0].url: expected a string, not 5" },
 	{ REPO("url = \"\";"), "t:2: repositories[0].url: the string is empty: give a value or remove it" },
 	{ REPO("url = \"/b\\n\";"), "t:2: repositories[0].url: the string holds the control character 0x0a: remove it" },
 	{ REPO("url = \"b\";"), "t:2: repositories[0].url: \"b\": expected an absolute path or sftp://[user@]host[:port]/path" },
 	{ REPO("url = \"/b\"; identity = \"/i\";"),
 	  "t:2: repositories[0].identity: only a repository with an sftp:// url has it: remove it" },
+	{ REPO("url = \"/b\"; idle_timeout = 5;"), "t:2: repositories[0].idle_timeout: only a repository with an sftp:// url has it: remove it" },
+	{ REPO("url = \"sftp://h/b\"; request_timeout = 241;"), "t:2: repositories[0].request_timeout: expected a whole number from 1 to 240, not 241" },
+	{ REPO("url = \"sftp://h/b\"; host_key = \"no\";"), "t:2: repositories[0].host_key: expected \"as-ssh\", \"strict\" or \"accept-new\", not \"no\"" },
+	{ REPO("url = \"sftp://h/b\"; passphrase_file = \"/p\";"),
+	  "t:2: repositories[0].passphrase_file: it is the passphrase of the key in identity: give that, too" },
 	{ REPO("url = \"sftp://h/b\"; known_hosts = \"k\";"), "t:2: repositories[0].known_hosts: \"k\": expected an absolute path" },
 	{ "repositories = ( " LOCAL ",\n" LOCAL " );",
 	  "t:2: repositories[1].name: \"local\" is also the name of the repository at t:1: choose another" },
@@ -498,10 +504,10 @@ urls_are_taken_apart(void **state)
 		int port;
 	} good[] = {
 		{ "/a/b", NULL, NULL, "/a/b", 0 },
-		{ "sftp://h/p", NULL, "h", "/p", 22 },
+		{ "sftp://h/p", NULL, "h", "/p", 0 },
 		{ "sftp://u@h.example:2222/p/q@r:1", "u", "h.example", "/p/q@r:1", 2222 },
 		{ "sftp://u@[fe80::1]:65535/p", "u", "fe80::1", "/p", 65535 },
-		{ "sftp://[::1]/", NULL, "::1", "/", 22 },
+		{ "sftp://[::1]/", NULL, "::1", "/", 0 },
 	};
 	static const char *const wrong[] = { "", "a", "http://h/p", "sftp:/h/p", "sftp://h", "sftp:///p", "sftp://@h/p", "sftp://u@/p",
 	    "sftp://-oX@h/p", "sftp://-oX/p", "sftp://h:/p", "sftp://h:0/p", "sftp://h:65536/p", "sftp://h:22x/p", "sftp://h:022/p",

@@ -1,0 +1,196 @@
+#include "sftp_pool.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int
+pool_open(struct sftp_pool *p, const struct ssh_target *t, struct err *err)
+{
+	memset(p, 0, sizeof(*p));
+	p->t = t;
+	pthread_mutex_init(&p->lock, NULL);
+	pthread_cond_init(&p->freed, NULL);
+	return ((p->conns[0].ss = ssh_session_open(t, err)) == NULL ? -1 : 0);
+}
+
+void
+pool_close(struct sftp_pool *p)
+{
+	for (int i = 0; i < SFTP_CONNS; i++) {
+		free(p->conns[i].unused);
+		ssh_session_close(p->conns[i].ss);
+	}
+	pthread_cond_destroy(&p->freed);
+	pthread_mutex_destroy(&p->lock);
+}
+
+/* A connection that nobody has: the preferred one, an open one, a place for a new one, or -1. */
+static int
+choose(const struct sftp_pool *p, int prefer)
+{
+	if (prefer >= 0 && !p->conns[prefer].taken && p->conns[prefer].ss != NULL)
+		return (prefer);
+	for (int i = 0; i < SFTP_CONNS; i++)
+		if (!p->conns[i].taken && p->conns[i].ss != NULL)
+			return (i);
+	for (int i = 0; i < SFTP_CONNS && !p->full; i++)
+		if (!p->conns[i].taken)
+			return (i);
+	return (-1);
+}
+
+/* Whether somebody will give one back soon. */
+static bool
+worth_waiting(const struct sftp_pool *p)
+{
+	for (int i = 0; i < SFTP_CONNS; i++)
+		if (p->conns[i].taken && !p->conns[i].kept)
+			return (true);
+	return (false);
+}
+
+/* Connect place ${i}, which we have taken, without holding up others.  1 when it is connected, 0 when another one has to do. */
+static int
+connect_place(struct sftp_pool *p, int i, struct err *err)
+{
+	struct ssh_session *ss;
+
+	pthread_mutex_unlock(&p->lock);
+	ss = ssh_session_open(p->t, err);
+	pthread_mutex_lock(&p->lock);
+	p->conns[i].ss = ss;
+	p->conns[i].gen++;
+	if (ss != NULL)
+		return (1);
+	p->conns[i].taken = false;
+	p->full = true;
+	return (0);
+}
+
+int
+pool_take(struct sftp_pool *p, int prefer, struct err *err)
+{
+	struct err why = ERR_INIT;
+	int i;
+
+	pthread_mutex_lock(&p->lock);
+	for (;;) {
+		if (p->lost) {
+			*err = p->why;
+			break;
+		}
+		if ((i = choose(p, prefer)) == -1) {
+			if (!worth_waiting(p)) {
+				if (why.text[0] == '\0')
+					err_set(&why, 0, "it was refused before");
+				err_wrap(&why, "%s must allow one more connection at a time", p->t->label);
+				*err = why;
+				break;
+			}
+			pthread_cond_wait(&p->freed, &p->lock);
+			continue;
+		}
+		p->conns[i].taken = true;
+		if (p->conns[i].ss == NULL && connect_place(p, i, &why) == 0)
+			continue;
+		pthread_mutex_unlock(&p->lock);
+		if (ssh_begin(p->conns[i].ss, err) == 0)
+			return (i);
+		pool_give(p, i);
+		return (-1);
+	}
+	pthread_mutex_unlock(&p->lock);
+	return (-1);
+}
+
+void
+pool_keep(struct sftp_pool *p, int i)
+{
+	pthread_mutex_lock(&p->lock);
+	p->conns[i].kept = true;
+	pthread_cond_broadcast(&p->freed);
+	pthread_mutex_unlock(&p->lock);
+}
+
+static void
+close_handle(struct ssh_session *ss, LIBSSH2_SFTP_HANDLE *h)
+{
+	struct err ignored = ERR_INIT;
+
+	while (libssh2_sftp_close_handle(h) == LIBSSH2_ERROR_EAGAIN)
+		if (ssh_wait(ss, &ignored) == -1) {
+			libssh2_sftp_close_handle(h);	/* without a stream it is freed now */
+			break;
+		}
+}
+
+/* With the lock, which is given up meanwhile. */
+static void
+close_unused(struct sftp_pool *p, int i)
+{
+	struct sftp_conn *c = &p->conns[i];
+	LIBSSH2_SFTP_HANDLE *h;
+
+	while (c->nunused > 0) {
+		h = c->unused[--c->nunused];
+		pthread_mutex_unlock(&p->lock);
+		close_handle(c->ss, h);
+		pthread_mutex_lock(&p->lock);
+	}
+}
+
+void
+pool_drop(struct sftp_pool *p, int i, unsigned int gen, LIBSSH2_SFTP_HANDLE *h)
+{
+	struct sftp_conn *c = &p->conns[i];
+	LIBSSH2_SFTP_HANDLE **v;
+	bool idle = false;
+
+	pthread_mutex_lock(&p->lock);
+	if (c->ss != NULL && c->gen == gen && (v = realloc(c->unused, (c->nunused + 1) * sizeof(h))) != NULL) {
+		c->unused = v;
+		v[c->nunused++] = h;
+		idle = !c->taken;
+		c->taken = true;
+	}
+	pthread_mutex_unlock(&p->lock);
+	if (idle) {
+		ssh_begin(c->ss, &(struct err)ERR_INIT);
+		pool_give(p, i);
+	}
+}
+
+void
+pool_give(struct sftp_pool *p, int i)
+{
+	pthread_mutex_lock(&p->lock);
+	close_unused(p, i);
+	if (p->conns[i].ss->dead && !p->lost) {
+		p->lost = true;
+		p->why = p->conns[i].ss->why;
+	}
+	p->conns[i].taken = p->conns[i].kept = false;
+	pthread_cond_broadcast(&p->freed);
+	pthread_mutex_unlock(&p->lock);
+}
+
+void
+pool_spoil(struct sftp_pool *p, int i)
+{
+	struct ssh_session *ss;
+
+	pthread_mutex_lock(&p->lock);
+	ss = p->conns[i].ss;
+	if (ss->dead && !p->lost) {
+		p->lost = true;
+		p->why = ss->why;
+	}
+	p->conns[i].ss = NULL;
+	p->conns[i].gen++;
+	p->conns[i].nunused = 0;
+	p->conns[i].taken = p->conns[i].kept = false;
+	pthread_cond_broadcast(&p->freed);
+	pthread_mutex_unlock(&p->lock);
+	ss->dead = true;	/* no goodbye: it could not be understood */
+	ssh_session_close(ss);
+}

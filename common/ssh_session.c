@@ -1,0 +1,253 @@
+#include "ssh_session.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "io.h"
+
+#define KEEPALIVE_S	15u
+#define FREE_TRIES	1000u	/* of what nothing is left to wait for */
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void
+init_library(void)
+{
+	libssh2_init(0);
+}
+
+/* libssh2 reads and writes through these two, so that we know when bytes move, and what the server said first. */
+static ssize_t
+receive(libssh2_socket_t fd, void *p, size_t n, int flags, void **abstract)
+{
+	struct ssh_session *ss = *abstract;
+	ssize_t r;
+	size_t keep;
+
+	(void)fd;	/* what libssh2 remembers may be somebody else's by now */
+	while ((r = recv(ss->stream.fd, p, n, flags)) == -1 && errno == EINTR)
+		;
+	ss->ended |= r == 0 || (r == -1 && errno != EWOULDBLOCK);
+	if (r == -1)
+		return (errno == EWOULDBLOCK ? -EAGAIN : -errno);
+	if (r > 0)
+		ss->moved = ssh_now();
+	keep = (size_t)r < SSH_SEEN_MAX - ss->nseen ? (size_t)r : SSH_SEEN_MAX - ss->nseen;
+	memcpy(ss->seen + ss->nseen, p, keep);
+	ss->nseen += keep;
+	return (r);
+}
+
+static ssize_t
+transmit(libssh2_socket_t fd, const void *p, size_t n, int flags, void **abstract)
+{
+	struct ssh_session *ss = *abstract;
+	ssize_t r;
+
+	(void)fd;
+	while ((r = send(ss->stream.fd, p, n, flags | MSG_NOSIGNAL)) == -1 && errno == EINTR)
+		;
+	if (r == -1)
+		return (errno == EWOULDBLOCK ? -EAGAIN : -errno);
+	ss->moved = ssh_now();
+	return (r);
+}
+
+static void
+set_time(struct ssh_session *ss, unsigned int seconds)
+{
+	ss->moved = ssh_now();
+	ss->until = ss->moved + (int64_t)seconds * 1000;
+	ss->limit_s = seconds;
+}
+
+static int
+die(struct ssh_session *ss, struct err *err)
+{
+	ss->dead = true;
+	ss->why = *err;
+	io_close(&ss->stream.fd);	/* so that what is left to be freed waits for nothing */
+	return (-1);
+}
+
+int
+ssh_begin(struct ssh_session *ss, struct err *err)
+{
+	if (ss->dead) {
+		*err = ss->why;
+		return (-1);
+	}
+	set_time(ss, ss->t->request_s);
+	return (0);
+}
+
+static int
+too_late(struct ssh_session *ss, int64_t now, struct err *err)
+{
+	if (now >= ss->until)
+		err_set(err, ETIMEDOUT, "%s did not finish a request within %u s", ss->t->label, ss->limit_s);
+	else
+		err_set(err, ETIMEDOUT, "%s does not answer: nothing came from it, or went to it, for %u s", ss->t->label, ss->t->idle_s);
+	return (die(ss, err));
+}
+
+/* Only where nothing is half sent: libssh2 goes on with a packet only when it is given the same one again. */
+static void
+show_life(struct ssh_session *ss)
+{
+	struct pollfd pfd = { .fd = ss->stream.fd, .events = POLLOUT };
+	int next, directions = libssh2_session_block_directions(ss->ssh);
+
+	if ((directions & LIBSSH2_SESSION_BLOCK_OUTBOUND) == 0 && poll(&pfd, 1, 0) == 1 && pfd.revents == POLLOUT)
+		libssh2_keepalive_send(ss->ssh, &next);
+}
+
+int
+ssh_wait(struct ssh_session *ss, struct err *err)
+{
+	struct pollfd pfd = { .fd = ss->stream.fd };
+	int directions = libssh2_session_block_directions(ss->ssh), r;
+	int64_t now = ssh_now(), idle_end = ss->moved + (int64_t)ss->t->idle_s * 1000, left;
+
+	if ((directions & LIBSSH2_SESSION_BLOCK_INBOUND) != 0 || directions == 0)
+		pfd.events |= POLLIN;
+	if ((directions & LIBSSH2_SESSION_BLOCK_OUTBOUND) != 0)
+		pfd.events |= POLLOUT;
+	if (now >= ss->until || now >= idle_end)
+		return (too_late(ss, now, err));
+	left = (ss->until < idle_end ? ss->until : idle_end) - now;
+	if (left > KEEPALIVE_S * 1000)
+		left = KEEPALIVE_S * 1000;
+	if ((r = poll(&pfd, 1, (int)left)) == -1 && errno != EINTR) {
+		err_set(err, errno, "cannot wait for %s", ss->t->label);
+		return (die(ss, err));
+	}
+	/* Its answer shows that the server lives, while its disk is slow. */
+	if (r == 0)
+		show_life(ss);
+	return (0);
+}
+
+const char *
+ssh_says(struct ssh_session *ss)
+{
+	char *text = NULL;
+
+	libssh2_session_last_error(ss->ssh, &text, NULL, 0);
+	return (text != NULL && text[0] != '\0' ? text : "no reason was given");
+}
+
+bool
+ssh_lost(struct ssh_session *ss, struct err *err)
+{
+	char text[500], safe[300];
+	int code = libssh2_session_last_errno(ss->ssh);
+
+	if (ss->dead)
+		return (true);
+	if (code == LIBSSH2_ERROR_SFTP_PROTOCOL && libssh2_sftp_last_error(ss->sftp) != LIBSSH2_FX_OK)
+		return (false);
+	snprintf(safe, sizeof(safe), "%s", ssh_stream_complaint(&ss->stream, text, sizeof(text)));
+	err_set(err, code == LIBSSH2_ERROR_ALLOC ? ENOMEM : ECONNRESET, "the connection to %s was lost (%s%s%s)", ss->t->label, ssh_says(ss),
+	    safe[0] != '\0' ? "; ssh: " : "", safe);
+	die(ss, err);
+	return (true);
+}
+
+bool
+ssh_can_rsa(struct ssh_session *ss)
+{
+	const char **v = NULL;
+	int n = libssh2_session_supported_algs(ss->ssh, LIBSSH2_METHOD_HOSTKEY, &v);
+	bool found = false;
+
+	for (int i = 0; i < n; i++)
+		found |= strncmp(v[i], "rsa-sha2-", 9) == 0;
+	if (n > 0)
+		libssh2_free(ss->ssh, v);
+	return (found);
+}
+
+static int
+handshake(struct ssh_session *ss, struct err *err)
+{
+	int r;
+
+	if ((ss->ssh = libssh2_session_init_ex(NULL, NULL, NULL, ss)) == NULL)
+		return (err_nomem(err));
+	libssh2_session_callback_set(ss->ssh, LIBSSH2_CALLBACK_RECV, (void *)receive);
+	libssh2_session_callback_set(ss->ssh, LIBSSH2_CALLBACK_SEND, (void *)transmit);
+	libssh2_session_set_blocking(ss->ssh, 0);
+	if (ssh_host_key_order(ss, err) == -1)
+		return (-1);
+	while ((r = libssh2_session_handshake(ss->ssh, ss->stream.fd)) == LIBSSH2_ERROR_EAGAIN)
+		if (ssh_wait(ss, err) == -1)
+			return (-1);
+	if (r != 0)
+		return (ssh_handshake_failed(ss, err));
+	/* With an answer: it tells that the server lives. */
+	libssh2_keepalive_config(ss->ssh, 1, KEEPALIVE_S);
+	return (0);
+}
+
+static int
+begin_sftp(struct ssh_session *ss, struct err *err)
+{
+	while ((ss->sftp = libssh2_sftp_init(ss->ssh)) == NULL) {
+		if (libssh2_session_last_errno(ss->ssh) != LIBSSH2_ERROR_EAGAIN)
+			return (err_set(err, 0, "%s lets us in, but does not begin SFTP (%s): has its sshd_config a Subsystem sftp, or ForceCommand internal-sftp?",
+			    ss->t->label, ssh_says(ss)));
+		if (ssh_wait(ss, err) == -1)
+			return (-1);
+	}
+	return (0);
+}
+
+struct ssh_session *
+ssh_session_open(const struct ssh_target *t, struct err *err)
+{
+	struct ssh_session *ss = calloc(1, sizeof(*ss));
+
+	pthread_once(&once, init_library);
+	if (ss == NULL) {
+		err_nomem(err);
+		return (NULL);
+	}
+	ss->t = t;
+	ss->stream = (struct ssh_stream)SSH_STREAM_INIT;
+	set_time(ss, t->connect_s);
+	if (ssh_connect(t, ss->until, &ss->stream, err) == 0 && handshake(ss, err) == 0 && ssh_host_key_check(ss, err) == 0 &&
+	    ssh_log_in(ss, err) == 0 && begin_sftp(ss, err) == 0)
+		return (ss);
+	ss->dead = true;
+	ssh_session_close(ss);
+	return (NULL);
+}
+
+void
+ssh_session_close(struct ssh_session *ss)
+{
+	struct err ignored = ERR_INIT;
+
+	if (ss == NULL)
+		return;
+	/* A goodbye that cannot be sent at once is not worth waiting for: the stream's end says the same. */
+	if (ss->ssh != NULL && !ss->dead) {
+		set_time(ss, 2);
+		while (libssh2_session_disconnect(ss->ssh, "done") == LIBSSH2_ERROR_EAGAIN && ssh_wait(ss, &ignored) == 0)
+			;
+	}
+	ssh_disconnect(&ss->stream);
+	/* Without a stream, freeing finds every read and write failed, and does not wait. */
+	for (unsigned int i = 0; i < FREE_TRIES && ss->sftp != NULL && libssh2_sftp_shutdown(ss->sftp) == LIBSSH2_ERROR_EAGAIN; i++)
+		;
+	for (unsigned int i = 0; i < FREE_TRIES && ss->ssh != NULL && libssh2_session_free(ss->ssh) == LIBSSH2_ERROR_EAGAIN; i++)
+		;
+	free(ss);
+}
