@@ -73,7 +73,7 @@ conf = config(job={'keep': {'last': 1}})
 done(ovb.once(conf), 'a run that prunes')
 tap.is_(len(json.loads(restore(conf, '--json', 'list').stdout)), 1, 'one point is left')
 done(restore(conf, 'verify', 'vda@latest'), '... and is whole')
-tap.is_(ovb.points('far')[0], points[0], "... with the archive that it needs")
+tap.ok(points[0] not in ovb.points('far') and len(ovb.points('far')) == 2, '... and what it needs of the others was packed')
 r = restore(conf, 'disk', 'vda@1999', 'vda', 'none.img')
 tap.like(r.stderr, 'has no restore point', 'a point that is not there')
 
