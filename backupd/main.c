@@ -98,16 +98,13 @@ catch_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
-/* Keys that this version reads but does not act upon: better said than found out. */
+/* A key that this version reads but does not act upon: better said than found out. */
 static void
 warn_ignored(const struct conf_job *job)
 {
-	static const char *const keys[] = { "replicate" };
-	const struct conf_where *at[] = { &job->replicate_at };
-
-	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
-		if (at[i]->line != 0)
-			fprintf(stderr, "%s:%d: warning: job %s: \"%s\" is not acted upon by this version\n", at[i]->file, at[i]->line, job->name, keys[i]);
+	if (job->replicate_at.line != 0)
+		fprintf(stderr, "%s:%d: warning: job %s: \"replicate\" is not acted upon by this version\n", job->replicate_at.file, job->replicate_at.line,
+		    job->name);
 }
 
 /* What the job's patterns find.  A libvirt that cannot be reached just now does not make a configuration wrong. */

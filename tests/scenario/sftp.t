@@ -73,7 +73,7 @@ conf = config(job={'keep': {'last': 1}})
 done(ovb.once(conf), 'a run that prunes')
 tap.is_(len(json.loads(restore(conf, '--json', 'list').stdout)), 1, 'one point is left')
 done(restore(conf, 'verify', 'vda@latest'), '... and is whole')
-tap.ok(points[0] not in ovb.points('far') and len(ovb.points('far')) == 2, '... and what it needs of the others was packed')
+tap.ok(points[0] not in ovb.points('far'), '... and what it needs of the first one was packed') or tap.diag(ovb.points('far'))
 r = restore(conf, 'disk', 'vda@1999', 'vda', 'none.img')
 tap.like(r.stderr, 'has no restore point', 'a point that is not there')
 
