@@ -138,22 +138,34 @@ make_folder(struct comparison *c, struct err *err)
 	return (-1);
 }
 
+/* The image that the disk was made of, as qemu_nbd.h wants it. */
 static int
-open_source(struct comparison *c, const struct manifest_disk *d, struct err *err)
+describe_image(const struct manifest_disk *d, struct domain_disk *image, struct err *err)
 {
-	struct domain_disk image = { .target = (char *)d->target, .source = (char *)d->source, .format = (char *)d->format };
 	struct stat sb;
 
 	if (d->source == NULL || d->source[0] != '/')
 		return (err_set(err, 0, "its image is not in a file here (%s): only files and block devices can be compared", d->source != NULL ? d->source : "?"));
 	if (stat(d->source, &sb) == -1)
 		return (err_set(err, errno, "cannot look at its image %s", d->source));
-	image.type = (char *)(S_ISBLK(sb.st_mode) ? "block" : "file");
+	*image = (struct domain_disk){ .target = (char *)d->target, .source = (char *)d->source, .format = (char *)d->format,
+		.type = (char *)(S_ISBLK(sb.st_mode) ? "block" : "file") };
+	return (0);
+}
+
+/* Its bytes, and a reader of them.  Fails: NULL. */
+static struct source *
+open_source(struct comparison *c, const struct manifest_disk *d, struct err *err)
+{
+	struct domain_disk image;
+
+	if (describe_image(d, &image, err) == -1)
+		return (NULL);
 	if (strcmp(d->format, "raw") == 0)
 		c->source = source_image_open(d->source, false, err);
 	else if (make_folder(c, err) == 0 && (c->server = qemu_nbd_start(&image, NULL, NULL, c->folder, err)) != NULL)
 		c->source = source_nbd_open(qemu_nbd_socket(c->server), "", NULL, d->source, err);
-	return (c->source == NULL || (c->reader = source_reader_new(c->source, err)) == NULL ? -1 : 0);
+	return (c->source == NULL || (c->reader = source_reader_new(c->source, err)) == NULL ? NULL : c->source);
 }
 
 static void
@@ -197,16 +209,17 @@ report(const struct comparison *c, const char *spec)
 static int
 compare_disk(struct comparison *c, struct archive_set *set, uint32_t number, const struct manifest_disk *d, const char *spec, struct err *err)
 {
+	const struct source *image;
 	int rc = -1;
 
 	c->target = d->target;
 	c->path = d->source;
 	c->size = index_disk(archive_set_first(set)->ix, number)->size;
 	c->differ = 0;
-	if (open_source(c, d, err) == 0 && (c->stored = disk_reader_new(set, number, err)) != NULL)
-		rc = c->source->size != c->size ? 0 : compare(c, err);
+	if ((image = open_source(c, d, err)) != NULL && (c->stored = disk_reader_new(set, number, err)) != NULL)
+		rc = image->size != c->size ? 0 : compare(c, err);
 	if (rc == 0) {
-		c->same = c->differ == 0 && c->source->size == c->size;
+		c->same = c->differ == 0 && image->size == c->size;
 		report(c, spec);
 	} else
 		err_wrap(err, "disk %s cannot be compared", d->target);

@@ -193,9 +193,10 @@ static const struct {
 	{ IMAGE("window = \"22-6\";"), "t:4: jobs[0].window: \"22-6\": expected a time of the day like \"22:00-06:00\", and maybe a time zone" },
 	{ IMAGE("window = \"06:00-06:00\";"), "t:4: jobs[0].window: \"06:00-06:00\" ends when it begins: give it some time, or remove it" },
 	{ R "daemon = 1;", "t:3: daemon: expected a group like { max_parallel = 2; }, not 1" },
-	{ R "daemon = { parallel = 1; };", "t:3: daemon.parallel: unknown key; known here: max_parallel, stop_timeout, on_stop, nice, idle_io, history" },
+	{ R "daemon = { parallel = 1; };", "t:3: daemon.parallel: unknown key; known here: max_parallel, stop_timeout, on_stop, nice, idle_io, history, api_group, api_group_acts" },
 	{ R "daemon = { max_parallel = 0; };", "t:3: daemon.max_parallel: expected a whole number from 1 to 1000, not 0" },
 	{ R "daemon = { on_stop = \"kill\"; };", "t:3: daemon.on_stop: expected \"cancel\" or \"finish\", not \"kill\"" },
+	{ R "daemon = { api_group = 1; };", "t:3: daemon.api_group: expected a string, not 1" },
 	{ R "daemon = { nice = 20; };", "t:3: daemon.nice: expected a whole number from 0 to 19, not 20" },
 
 	/* keep */
@@ -268,7 +269,7 @@ defaults_are_filled_in(void **state)
 	assert_null(conf_find_job(c, "x"));
 	assert_true(i->random_delay == 0 && i->catch_up == 1 && i->retries == 0 && i->retry_wait == 600 && i->stall_timeout == 3600 && i->window == NULL);
 	assert_true(c->daemon.max_parallel == 2 && c->daemon.stop_timeout == 60 && c->daemon.on_stop == CONF_STOP_CANCEL && c->daemon.nice == 10 &&
-	    c->daemon.idle_io == 1 && c->daemon.history == 100);
+	    c->daemon.idle_io == 1 && c->daemon.history == 100 && c->daemon.api_group == NULL && c->daemon.api_group_acts == 0);
 	conf_free(c);
 	conf_free(parsed(R));		/* virt-restore needs no jobs */
 	conf_free(parsed(R "jobs = ();"));
@@ -309,7 +310,8 @@ static void
 what_the_daemon_does_is_kept(void **state)
 {
 	struct conf *c = parsed(IMAGE("random_delay = 600; catch_up = false; retries = 3; retry_wait = 5; window = \"22:00-06:00 Europe/Berlin\"; stall_timeout = 0;")
-	    "daemon = { max_parallel = 7; stop_timeout = 9; on_stop = \"finish\"; nice = 0; idle_io = false; history = 3; };"), *again;
+	    "daemon = { max_parallel = 7; stop_timeout = 9; on_stop = \"finish\"; nice = 0; idle_io = false; history = 3; "
+	    "api_group = \"adm\"; api_group_acts = true; };"), *again;
 	const struct conf_job *j = &c->jobs[0];
 	struct err err = ERR_INIT;
 
@@ -318,7 +320,7 @@ what_the_daemon_does_is_kept(void **state)
 		assert_true(j->random_delay == 600 && j->catch_up == 0 && j->retries == 3 && j->retry_wait == 5 && j->stall_timeout == 0);
 		assert_string_equal(j->window, "22:00-06:00 Europe/Berlin");
 		assert_true(c->daemon.max_parallel == 7 && c->daemon.stop_timeout == 9 && c->daemon.on_stop == CONF_STOP_FINISH && c->daemon.nice == 0 &&
-		    c->daemon.idle_io == 0 && c->daemon.history == 3);
+		    c->daemon.idle_io == 0 && c->daemon.history == 3 && strcmp(c->daemon.api_group, "adm") == 0 && c->daemon.api_group_acts == 1);
 		/* Its text gives the same once more. */
 		assert_non_null(again = conf_parse(c->text, strlen(c->text), "again", &err));
 		conf_free(c);
