@@ -47,6 +47,7 @@ VM_TESTS := $(sort $(wildcard tests/vm/*.t))
 SCENARIOS := $(sort $(wildcard tests/scenario/*.t tests/tools/*.t tests/oracle_selftest/*.t))
 PROGRAMS := $(BUILD)/bin/virt-backupd $(BUILD)/bin/virt-backupctl $(BUILD)/bin/virt-restore
 COMPLETIONS := virt-backupctl virt-backupd virt-restore
+UNITS    := $(notdir $(wildcard packaging/systemd/*))
 MANUALS  := $(notdir $(wildcard packaging/man/*.[1-8]))
 
 .PHONY: all help deps deps-build deps-test demo check check-vm test-programs check-asan check-tsan check-valgrind lint fuzz bench bench-vm install uninstall dist clean
@@ -124,6 +125,9 @@ install: all
 	install -D -m 755 $(BUILD)/bin/virt-backupctl $(DESTDIR)$(PREFIX)/bin/virt-backupctl
 	install -D -m 755 $(BUILD)/bin/virt-restore $(DESTDIR)$(PREFIX)/bin/virt-restore
 	install -D -m 644 conf/backupd.conf.example $(DESTDIR)$(PREFIX)/share/doc/openvirt-backup/backupd.conf.example
+	for u in $(UNITS); do install -d $(DESTDIR)$(PREFIX)/lib/systemd/system && \
+	    sed 's,@sbindir@,$(PREFIX)/sbin,' packaging/systemd/$$u > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$u && \
+	    chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/$$u || exit 1; done
 	for m in $(MANUALS); do install -D -m 644 packaging/man/$$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$m || exit 1; done
 	for p in $(COMPLETIONS); do \
 	    install -D -m 644 packaging/completion/openvirt-backup.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p || exit 1; done
@@ -131,6 +135,7 @@ install: all
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/sbin/virt-backupd $(DESTDIR)$(PREFIX)/bin/virt-backupctl $(DESTDIR)$(PREFIX)/bin/virt-restore
 	rm -rf $(DESTDIR)$(PREFIX)/share/doc/openvirt-backup
+	for u in $(UNITS); do rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/$$u || exit 1; done
 	for p in $(COMPLETIONS); do rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p || exit 1; done
 	rm -f $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_openvirt-backup
 	for m in $(MANUALS); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$m || exit 1; done
