@@ -7,9 +7,8 @@
 #include <string.h>
 
 #include "calendar.h"
-#include "compact.h"
+#include "compacting.h"
 #include "human.h"
-#include "progress.h"
 #include "prune.h"
 
 #define PROGRAM		"virt-backupd " OVB_VERSION
@@ -41,30 +40,6 @@ print_event(json_t *o)
 		putchar('\n');
 	json_decref(o);
 	fflush(stdout);
-}
-
-/* How the work shows. */
-
-static void
-begin(void *arg, const char *what, uint64_t bytes)
-{
-	progress_begin(arg, what, bytes);
-}
-
-static void
-tick(void *arg, uint64_t done)
-{
-	progress_update(arg, done);
-}
-
-static void
-say(void *arg, const char *text)
-{
-	struct err line;
-
-	progress_end(arg);
-	err_set(&line, 0, "%s", text);
-	fprintf(stderr, "virt-backupd: %s\n", human_safe(line.text));
 }
 
 /* Consolidate. */
@@ -121,7 +96,7 @@ consolidate(struct repo *r, const struct catalog_entry *e, const struct compact_
 	struct err err = ERR_INIT;
 	int rc = compact_consolidate(r, &e->point, how, &stats, &err);
 
-	progress_end(how->arg);
+	progress_end(&((struct compacting *)how->arg)->progress);
 	if (rc == 0)
 		report_consolidated(e, &stats, opt);
 	else
@@ -194,7 +169,7 @@ prune(struct repo *r, const struct conf_job *job, const struct succeeded *done, 
 	struct err err = ERR_INIT;
 	int rc = compact_prune(r, &pj, how, &p, &packed, &err);
 
-	progress_end(how->arg);
+	progress_end(&((struct compacting *)how->arg)->progress);
 	if (rc == 0)
 		report(&p, &packed, opt);
 	warn_damaged(&p);
@@ -210,12 +185,14 @@ prune(struct repo *r, const struct conf_job *job, const struct succeeded *done, 
 int
 upkeep_after(struct repo *r, const struct conf_job *job, const struct succeeded *done, const struct run_options *opt)
 {
-	struct progress progress;
-	struct compact_how how = { .program = PROGRAM, .compression = &job->compression, .wait_s = LOCK_WAIT_S, .stop = opt->interrupted,
-		.begin = begin, .tick = tick, .say = say, .arg = &progress };
+	struct compacting shown;
+	struct compact_how how = compacting_begin(&shown, "virt-backupd", opt->json ? PROGRESS_JSON : PROGRESS_BAR);
 	int rc = 0;
 
-	progress_init(&progress, opt->json, stderr, stdout);
+	how.program = PROGRAM;
+	how.compression = &job->compression;
+	how.wait_s = LOCK_WAIT_S;
+	how.stop = opt->interrupted;
 	if (job->full != NULL && done->n > 0 && !*opt->interrupted && consolidate_due(r, job, done, &how, opt) == -1)
 		rc = 1;
 	how.compression = NULL;		/* an archive that is packed stays what it is */

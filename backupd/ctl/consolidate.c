@@ -1,8 +1,9 @@
 /* virt-backupctl consolidate: a restore point becomes a full archive, which stock tar restores. */
 #include <stdio.h>
 
-#include "compacting.h"
+#include "../compacting.h"
 #include "human.h"
+#include "options.h"
 #include "repo_named.h"
 
 static void
@@ -31,8 +32,8 @@ command_consolidate(const struct options *o)
 	struct err err = ERR_INIT;
 	struct compact_stats stats;
 	char spec[2 * NAMING_MAX];
-	struct progress progress;
-	struct compact_how how = compacting(o, &progress);
+	struct compacting shown;
+	struct compact_how how = ctl_compact_how(o, &shown);
 	struct repo *r;
 	struct point p;
 	int rc = -1;
@@ -43,7 +44,7 @@ command_consolidate(const struct options *o)
 		point_spec_format(m.vm, p.time, p.suffix, spec);
 		rc = compact_consolidate(r, &p, &how, &stats, &err);
 	}
-	progress_end(&progress);
+	progress_end(&shown.progress);
 	if (rc == 0)
 		print_outcome(o, spec, &stats);
 	manifest_free(&m);

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "client.h"
+#include "../compacting.h"
 #include "human.h"
 #include "options.h"
 
@@ -115,6 +116,17 @@ ctl_print_json(json_t *o, size_t flags)
 		putchar('\n');
 	fflush(stdout);
 	json_decref(o);
+}
+
+struct compact_how
+ctl_compact_how(const struct options *o, struct compacting *shown)
+{
+	struct compact_how how = compacting_begin(shown, "virt-backupctl", o->json ? PROGRESS_NONE : PROGRESS_BAR);
+
+	how.program = PROGRAM;
+	how.wait_s = LOCK_WAIT_S;
+	how.stop = &interrupted;
+	return (how);
 }
 
 /* The first signal asks for a clean end, the second one ends at once: what is half done then, the next run ends. */

@@ -36,6 +36,11 @@ int ctl_error(struct err *err);
 /** ctl_print_json(o, flags): Print ${o} with Jansson's ${flags} and a newline, and drop the reference. */
 void ctl_print_json(json_t *o, size_t flags);
 
+/** ctl_compact_how(o, shown): compacting.h's for this program, without a bar where JSON is printed whole at the end. */
+struct compacting;
+struct compact_how;
+struct compact_how ctl_compact_how(const struct options *o, struct compacting *shown);
+
 /* The commands; each returns an exit status.  Those that ask the daemon: */
 int command_status(const struct options *o);
 int command_jobs(const struct options *o);

@@ -3,9 +3,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "compacting.h"
+#include "../compacting.h"
 #include "conf.h"
 #include "human.h"
+#include "options.h"
 #include "prune.h"
 #include "repo_named.h"
 
@@ -130,15 +131,15 @@ prune(const struct options *o, const struct conf_job *job, struct err *err)
 	struct prune_job pj = { .name = job->name, .keep = &job->keep, .now = time(NULL) };
 	struct compact_stats packed = { .written = 0 };
 	struct prune p = PRUNE_INIT;
-	struct progress progress;
-	struct compact_how how = compacting(o, &progress);
+	struct compacting shown;
+	struct compact_how how = ctl_compact_how(o, &shown);
 	struct repo *r;
 	int rc;
 
 	if ((r = repo_open_named(o->config, where, err)) == NULL)
 		return (-1);
 	rc = o->dry_run ? prune_decide(r, &pj, &p, err) : compact_prune(r, &pj, &how, &p, &packed, err);
-	progress_end(&progress);
+	progress_end(&shown.progress);
 	warn_damaged(&p);
 	if (rc == 0 && job->keep_at.line == 0)
 		fprintf(stderr, "virt-backupctl: job %s has no \"keep\": all its points are kept\n", job->name);
