@@ -10,12 +10,15 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <systemd/sd-daemon.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../state_dir.h"
 #include "io.h"
 
 #define BACKLOG		1024
+#define TAKEN_MS	100		/* between two looks at a socket that somebody listens on */
+#define TAKEN_LOOKS	20u
 #define GROUP_BUFFER	65536u		/* bytes: of one entry of the group database */
 
 static int
@@ -83,6 +86,20 @@ publish_socket(struct api_socket *s, const char *temp, const char *path, struct 
 	return (0);
 }
 
+/* A daemon that was killed may have forked a moment before: the child has its socket until it runs another program. */
+static bool
+is_taken(const struct sockaddr_un *sa)
+{
+	const struct timespec pause = { .tv_nsec = TAKEN_MS * 1000000L };
+
+	for (unsigned int looks = 0; looks < TAKEN_LOOKS; looks++) {
+		if (!is_answered(sa))
+			return (false);
+		nanosleep(&pause, NULL);
+	}
+	return (true);
+}
+
 static int
 make_socket(struct api_socket *s, const char *path, struct err *err)
 {
@@ -95,7 +112,7 @@ make_socket(struct api_socket *s, const char *path, struct err *err)
 		return (-1);
 	if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
 		return (err_set(err, 0, "%s is there and no socket: remove it", path));
-	if (is_answered(&sa))
+	if (is_taken(&sa))
 		return (err_set(err, 0, "another daemon listens on %s", path));
 	if (asprintf(&temp, "%s.%ld", path, (long)getpid()) == -1)
 		return (err_nomem(err));

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/file.h>
 #include <sys/timerfd.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
@@ -202,10 +201,11 @@ add_sources(struct daemon *d, struct err *err)
 
 /* ---- start and end ---- */
 
-/* The lock goes with the process, however that dies. */
+/* A record lock, which goes with the process, however that dies: one of flock(2) would go on in a child that was forked a moment before. */
 static int
 only_one(struct daemon *d, struct err *err)
 {
+	struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	char path[4096];
 
 	snprintf(path, sizeof(path), "%s/daemon.lock", state_dir());
@@ -213,10 +213,13 @@ only_one(struct daemon *d, struct err *err)
 		return (-1);
 	if ((d->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)) == -1)
 		return (err_set(err, errno, "cannot open %s", path));
-	if (flock(d->lock, LOCK_EX | LOCK_NB) == 0)
+	if (fcntl(d->lock, F_SETLK, &fl) == 0)
 		return (0);
-	return (err_set(err, errno == EWOULDBLOCK ? 0 : errno, "%s", errno == EWOULDBLOCK ?
-	    "another virt-backupd runs with this state folder: stop it, or set STATE_DIRECTORY" : path));
+	if (errno != EACCES && errno != EAGAIN)
+		return (err_set(err, errno, "cannot lock %s", path));
+	if (fcntl(d->lock, F_GETLK, &fl) == -1 || fl.l_type == F_UNLCK)
+		fl.l_pid = 0;
+	return (err_set(err, 0, "another virt-backupd (process %ld) runs with the state folder %s: stop it, or set STATE_DIRECTORY", (long)fl.l_pid, state_dir()));
 }
 
 static void

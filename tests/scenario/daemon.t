@@ -114,7 +114,7 @@ def test_schedule():
     if 'san' not in os.path.basename(tap.BUILD):
         tap.ok(kilobytes < 24 * 1024, 'the daemon takes less than 24 MiB') or tap.diag('%d kB' % kilobytes)
     again = tap.run([ovb.BACKUPD, '--config', d.conf], env={'STATE_DIRECTORY': d.state, 'RUNTIME_DIRECTORY': d.state + '.run'}, timeout=20)
-    tap.ok(again.status == 1 and 'another virt-backupd runs with this state folder' in again.stderr, 'a second one with the same state is refused')
+    tap.ok(again.status == 1 and 'another virt-backupd (process ' in again.stderr, 'a second one with the same state is refused')
     tap.is_(d.stop(), 0, 'TERM ends it')
     runs, machines = d.ended(), d.rows('SELECT * FROM machines ORDER BY run')
     tap.ok(all(r['due'] % 2 == 0 and r['started'] >= r['due'] and r['reason'] in ('schedule', 'missed') for r in runs), 'each run was due, and not early')
