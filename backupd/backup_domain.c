@@ -294,6 +294,8 @@ backup_domain(const struct backup_run *run, struct hypervisor *hv, const char *u
 	for (unsigned int i = 0; i <= STARTS_OVER && rc == -1; i++) {
 		if ((g = guest_open(run, hv, uuid, err)) == NULL)
 			return (-1);
+		g->report = report;
+		g->report_arg = arg;
 		was_active = g->active;
 		rc = back_up(g, result, err);
 		/* Read while it was shut off, and started meanwhile: what was read is of no use, and the running guest can be backed up. */

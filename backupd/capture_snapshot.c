@@ -135,7 +135,8 @@ settled(struct capture *c, struct err *err)
 static int
 end(struct capture *c, struct err *err)
 {
-	const struct settle s = { .hv = c->guest->hv, .journal = c->guest->journal, .answered = c->moment.taken };
+	const struct settle s = { .hv = c->guest->hv, .journal = c->guest->journal, .answered = c->moment.taken,
+		.report = c->guest->report, .arg = c->guest->report_arg };
 	struct err why = ERR_INIT;
 	int rc;
 

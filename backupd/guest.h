@@ -26,6 +26,8 @@ struct guest {
 	char			*skipped;	/* a sentence for the notes: which disks are not, and why; NULL: none */
 	char			*filesystems;	/* JSON: what the agent says; NULL: it says nothing */
 	struct journal		*journal;
+	void			(*report)(void *arg, const char *text);	/* what takes long is told; NULL: nobody asks */
+	void			*report_arg;
 };
 
 /** guest_open(run, hv, uuid, err): Look at the domain, and choose its disks.  Fails: NULL. */
