@@ -78,7 +78,10 @@ def backup(image, compression='none', repository=REPO, **keys):
 def points(repository=REPO):
     """The folders of the published points, by machine and time."""
     found = [f for f in glob.glob(os.path.join(glob.escape(repository), '*', '*')) if POINT.fullmatch(os.path.basename(f))]
-    return sorted(found, key=lambda f: (os.path.dirname(f), len(f), f))
+    def place(folder):
+        name = os.path.basename(folder)
+        return os.path.dirname(folder), name[:name.index('Z')], int(name[name.index('Z') + 1:].lstrip('-') or 1)
+    return sorted(found, key=place)
 
 
 def leftovers(repository=REPO):
