@@ -155,6 +155,17 @@ prune(const struct options *o, const struct conf_job *job, struct err *err)
 	return (rc);
 }
 
+static void
+no_such_job(const struct conf *c, const struct options *o, struct err *err)
+{
+	char names[sizeof(err->text) / 2] = "";
+	size_t used = 0;
+
+	for (size_t i = 0; i < c->njobs && used < sizeof(names); i++)
+		used += (size_t)snprintf(names + used, sizeof(names) - used, " %s", c->jobs[i].name);
+	err_set(err, 0, "%s has no job \"%.100s\"; it has:%s", o->config, o->args[0], names);
+}
+
 int
 command_prune(const struct options *o)
 {
@@ -166,7 +177,7 @@ command_prune(const struct options *o)
 	if ((c = conf_load(o->config, &err)) == NULL)
 		return (ctl_error(&err));
 	if ((job = conf_find_job(c, o->args[0])) == NULL)
-		err_set(&err, 0, "%s has no job \"%s\"", o->config, o->args[0]);
+		no_such_job(c, o, &err);
 	else
 		rc = prune(o, job, &err);
 	conf_free(c);
