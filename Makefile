@@ -29,9 +29,9 @@ COMMON   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard common/*.c))
 BACKUPD  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/*.c))
 API      := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/api/*.c))
 DAEMON   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/daemon/*.c))
-# virt-backupctl reads images as virt-backupd does, to compare them with what is stored, and packs archives as it does.
+# virt-backupctl reads images as virt-backupd does, to compare them with what is stored, and packs archives and replicates as it does.
 CTL      := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/ctl/*.c)) \
-            $(addprefix $(BUILD)/backupd/,compacting.o source.o source_image.o source_nbd.o qemu_nbd.o image_lock.o deadline.o)
+            $(addprefix $(BUILD)/backupd/,compacting.o replicating.o upkeep_after.o source.o source_image.o source_nbd.o qemu_nbd.o image_lock.o deadline.o)
 RESTORE  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard restore/*.c))
 UNIT     := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 # Tests of backupd/ with a stand-in for libvirt, and with deadlines that count shorter seconds.

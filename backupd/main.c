@@ -98,15 +98,6 @@ catch_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
-/* A key that this version reads but does not act upon: better said than found out. */
-static void
-warn_ignored(const struct conf_job *job)
-{
-	if (job->replicate_at.line != 0)
-		fprintf(stderr, "%s:%d: warning: job %s: \"replicate\" is not acted upon by this version\n", job->replicate_at.file, job->replicate_at.line,
-		    job->name);
-}
-
 /* What the job's patterns find.  A libvirt that cannot be reached just now does not make a configuration wrong. */
 static int
 check_domains(const struct conf_job *job)
@@ -149,14 +140,15 @@ check_images(const struct conf_job *job)
 static int
 check_job(const struct conf_job *job)
 {
-	struct err err = ERR_INIT;
+	int rc = EXIT_DONE;
 
-	warn_ignored(job);
-	if (run_job_unsupported(job, &err) == -1) {
-		fprintf(stderr, "warning: %s\n", human_safe(err.text));
-		return (EXIT_DONE);
-	}
-	return (job->source == CONF_SOURCE_DOMAINS ? check_domains(job) : check_images(job));
+	if (job->source == CONF_SOURCE_FROM)
+		printf("job %s: what %s has, to %s\n", job->name, job->from->url, job->repository->url);
+	else
+		rc = job->source == CONF_SOURCE_DOMAINS ? check_domains(job) : check_images(job);
+	for (size_t i = 0; i < job->nreplicate; i++)
+		printf("job %s: then to %s\n", job->name, job->replicate[i]->url);
+	return (rc);
 }
 
 static int
@@ -203,9 +195,6 @@ run_once(const struct conf *c, const struct options *o)
 		fputc('\n', stderr);
 		return (EXIT_FAILED);
 	}
-	/* The daemon has said so, and knows the file's name. */
-	if (getenv("OVB_RESULT") == NULL)
-		warn_ignored(job);
 	if ((rc = run_job(job, &opt, &err)) == -1)
 		failed(&err);
 	rc = rc == 0 ? EXIT_DONE : EXIT_FAILED;

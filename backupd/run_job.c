@@ -11,20 +11,13 @@
 #include "human.h"
 #include "images.h"
 #include "progress.h"
+#include "replicating.h"
 #include "repo_named.h"
 #include "settle.h"
 #include "upkeep_after.h"
 
 #define PROGRAM		"virt-backupd " OVB_VERSION
 #define LOCK_WAIT_S	60u		/* for somebody who prunes or repacks */
-
-int
-run_job_unsupported(const struct conf_job *job, struct err *err)
-{
-	if (job->source == CONF_SOURCE_FROM)
-		return (err_set(err, 0, "%s:%d: job %s: this version does not replicate (\"from\")", job->where.file, job->where.line, job->name));
-	return (0);
-}
 
 static void
 event(json_t *o)
@@ -235,7 +228,9 @@ run_job(const struct conf_job *job, const struct run_options *opt, struct err *e
 		.reread = opt->reread };
 	int rc = -1;
 
-	if (run_job_unsupported(job, err) == -1 || find_machines(job, &m, err) == -1 || check_only(job, &m, opt, err) == -1 ||
+	if (job->source == CONF_SOURCE_FROM)
+		return (replicate_job(job, opt, PROGRAM, err));
+	if (find_machines(job, &m, err) == -1 || check_only(job, &m, opt, err) == -1 ||
 	    (run.repo = repo_open_configured(job->repository, true, err)) == NULL)
 		goto out;
 	sweep(run.repo);
@@ -250,6 +245,8 @@ run_job(const struct conf_job *job, const struct run_options *opt, struct err *e
 	lock_release(run.lock);
 	run.lock = NULL;
 	if (upkeep_after(run.repo, job, &done, opt) != 0)
+		rc = 1;
+	if (!*opt->interrupted && replicate_job(job, opt, PROGRAM, err) != 0)
 		rc = 1;
 out:
 	succeeded_free(&done);

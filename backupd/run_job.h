@@ -29,10 +29,4 @@ int run_job(const struct conf_job *job, const struct run_options *opt, struct er
  */
 int reconcile(struct err *err);
 
-/**
- * run_job_unsupported(job, err):
- * Whether this version cannot run ${job}.  Returns -1 and ${err} says which key is why, else 0.
- */
-int run_job_unsupported(const struct conf_job *job, struct err *err);
-
 #endif

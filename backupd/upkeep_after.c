@@ -11,7 +11,8 @@
 #include "human.h"
 #include "prune.h"
 
-#define PROGRAM		"virt-backupd " OVB_VERSION
+#define PROGRAM		"virt-backupd " OVB_VERSION	/* in locks and notes, for people */
+#define NAME		program_invocation_short_name
 #define LOCK_WAIT_S	10u		/* it is no harm to leave it to the next run */
 
 int
@@ -100,7 +101,7 @@ consolidate(struct repo *r, const struct catalog_entry *e, const struct compact_
 	if (rc == 0)
 		report_consolidated(e, &stats, opt);
 	else
-		fprintf(stderr, "virt-backupd: the full archive that is due was not made; the next run tries again: %s\n", human_safe(err.text));
+		fprintf(stderr, "%s: the full archive that is due was not made; the next run tries again: %s\n", NAME, human_safe(err.text));
 	return (rc);
 }
 
@@ -114,7 +115,7 @@ consolidate_due(struct repo *r, const struct conf_job *job, const struct succeed
 	int rc = -1;
 
 	if ((full = calendar_parse(job->full, &err)) == NULL || catalog_load(r, &c, &err) == -1) {
-		fprintf(stderr, "virt-backupd: job %s: cannot tell whether a full archive is due: %s\n", job->name, human_safe(err.text));
+		fprintf(stderr, "%s: job %s: cannot tell whether a full archive is due: %s\n", NAME, job->name, human_safe(err.text));
 		goto out;
 	}
 	rc = 0;
@@ -155,48 +156,66 @@ warn_damaged(const struct prune *p)
 	for (size_t i = 0; p->v != NULL && i < p->catalog.n; i++)
 		if (p->catalog.v[i].trouble != NULL) {
 			err_set(&text, 0, "%s", p->catalog.v[i].trouble);
-			fprintf(stderr, "virt-backupd: warning: not pruned: %s%s\n", human_safe(text.text), p->catalog.v[i].unclear &&
+			fprintf(stderr, "%s: warning: not pruned: %s%s\n", NAME, human_safe(text.text), p->catalog.v[i].unclear &&
 			    p->catalog.v[i].listed ? "; no data is removed, as it cannot be told what this point needs: repair it, or remove its folder" : "");
 		}
 }
 
 static int
-prune(struct repo *r, const struct conf_job *job, const struct succeeded *done, const struct compact_how *how, const struct run_options *opt)
+prune(struct repo *r, const struct prune_job *pj, const struct compact_how *how, const struct run_options *opt)
 {
-	struct prune_job pj = { .name = job->name, .keep = &job->keep, .now = time(NULL), .machines = done->v, .nmachines = done->n };
 	struct compact_stats packed;
 	struct prune p = PRUNE_INIT;
 	struct err err = ERR_INIT;
-	int rc = compact_prune(r, &pj, how, &p, &packed, &err);
+	int rc = compact_prune(r, pj, how, &p, &packed, &err);
 
 	progress_end(&((struct compacting *)how->arg)->progress);
 	if (rc == 0)
 		report(&p, &packed, opt);
 	warn_damaged(&p);
 	if (rc == -1 && err.code == EBUSY) {
-		fprintf(stderr, "virt-backupd: not pruned now; the next run does it: %s\n", human_safe(err.text));
+		fprintf(stderr, "%s: not pruned now; the next run does it: %s\n", NAME, human_safe(err.text));
 		rc = 0;
 	} else if (rc == -1)
-		fprintf(stderr, "virt-backupd: job %s: cannot prune: %s\n", job->name, human_safe(err.text));
+		fprintf(stderr, "%s: job %s: cannot prune: %s\n", NAME, pj->name, human_safe(err.text));
 	prune_free(&p);
 	return (rc);
+}
+
+static struct compact_how
+how_to(const struct run_options *opt, struct compacting *shown)
+{
+	struct compact_how how = compacting_begin(shown, NAME, opt->json ? PROGRESS_JSON : PROGRESS_BAR);
+
+	how.program = PROGRAM;
+	how.wait_s = LOCK_WAIT_S;
+	how.stop = opt->interrupted;
+	return (how);
+}
+
+int
+upkeep_replicas(struct repo *r, const struct conf_job *job, const char *from, const struct run_options *opt)
+{
+	struct prune_job pj = { .name = job->name, .keep = &job->keep, .now = time(NULL), .replicas = true, .from = from };
+	struct compacting shown;
+	struct compact_how how = how_to(opt, &shown);
+
+	return (prune(r, &pj, &how, opt) == -1 ? 1 : 0);
 }
 
 int
 upkeep_after(struct repo *r, const struct conf_job *job, const struct succeeded *done, const struct run_options *opt)
 {
 	struct compacting shown;
-	struct compact_how how = compacting_begin(&shown, "virt-backupd", opt->json ? PROGRESS_JSON : PROGRESS_BAR);
+	struct compact_how how = how_to(opt, &shown);
+	struct prune_job pj = { .name = job->name, .keep = &job->keep, .now = time(NULL), .machines = done->v, .nmachines = done->n };
 	int rc = 0;
 
-	how.program = PROGRAM;
 	how.compression = &job->compression;
-	how.wait_s = LOCK_WAIT_S;
-	how.stop = opt->interrupted;
 	if (job->full != NULL && done->n > 0 && !*opt->interrupted && consolidate_due(r, job, done, &how, opt) == -1)
 		rc = 1;
 	how.compression = NULL;		/* an archive that is packed stays what it is */
-	if (job->keep_at.line != 0 && done->n > 0 && !*opt->interrupted && prune(r, job, done, &how, opt) == -1)
+	if (job->keep_at.line != 0 && done->n > 0 && !*opt->interrupted && prune(r, &pj, &how, opt) == -1)
 		rc = 1;
 	return (rc);
 }

@@ -27,4 +27,10 @@ void succeeded_free(struct succeeded *s);
  */
 int upkeep_after(struct repo *r, const struct conf_job *job, const struct succeeded *done, const struct run_options *opt);
 
+/**
+ * upkeep_replicas(r, job, from, opt):
+ * Prune, of what ${job} has brought into ${r} from the repository with the id ${from}, what its "keep" does not keep.  Reports likewise.  Returns 0 or 1.
+ */
+int upkeep_replicas(struct repo *r, const struct conf_job *job, const char *from, const struct run_options *opt);
+
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "archive_reader.h"
+#include "replica_list.h"
 
 static int
 add_id(archive_id **v, size_t *n, const uint8_t *id, struct err *err)
@@ -109,6 +110,8 @@ entry_free(struct catalog_entry *e)
 	free(e->vm);
 	free(e->job);
 	free(e->uuid);
+	free(e->replica_job);
+	free(e->replica_from);
 	free(e->references);
 	free(e->replaces);
 	free(e->trouble);
@@ -133,6 +136,18 @@ take_damaged(struct repo *r, struct catalog_entry *e, const char *why, struct er
 		e->has_id = false;
 	}
 	return (err->code == ENOMEM ? -1 : 0);
+}
+
+static int
+take_mark(struct repo *r, struct catalog_entry *e, struct err *err)
+{
+	struct replica_mark mark;
+
+	if (replica_mark_read(r, &e->point, &mark, err) == -1)
+		return (-1);
+	if (mark.job[0] == '\0')
+		return (0);
+	return (copy_text(&e->replica_job, mark.job, err) == -1 ? -1 : copy_text(&e->replica_from, mark.from, err));
 }
 
 /* Returns 1 when it is gone meanwhile. */
@@ -160,7 +175,9 @@ load_entry(struct repo *r, const struct point *p, struct catalog_entry *e, struc
 	}
 	if (rc == -1 && take_damaged(r, e, why.text, err) == -1)
 		return (-1);
-	return (e->listed ? repo_is_protected(r, p, &e->is_protected, err) : 0);
+	if (!e->listed)
+		return (0);
+	return (take_mark(r, e, err) == -1 ? -1 : repo_is_protected(r, p, &e->is_protected, err));
 }
 
 /* Archives that listed points need, and no manifest names. */

@@ -19,6 +19,7 @@ struct catalog_entry {
 	struct point	 point;
 	char		*vm;			/* the machine's name; its folder's where the manifest is lost */
 	char		*job, *uuid;		/* NULL: not known; of no domain */
+	char		*replica_job, *replica_from;	/* NULL: made here; else by which job's replication it came, and from the repository with which id */
 	uint64_t	 stored;		/* bytes */
 	bool		 listed;		/* false: it was pruned, but its archive may still be needed */
 	bool		 is_protected;

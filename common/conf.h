@@ -34,6 +34,7 @@
 #define CONF_MAX_SECONDS	86400		/* of what the daemon waits for */
 #define CONF_MAX_HISTORY	100000		/* runs */
 #define CONF_MAX_REQUEST	240	/* seconds of one request to a server: a lock is renewed in time all the same */
+#define CONF_MAX_REPLICATE	16	/* points that are copied at a time */
 #define CONF_MAX_NAME		100		/* bytes in the name of a job or repository: room for endings in a file name */
 
 /* Where in which file something was written.  A key that was not given has line 0 and no file. */
@@ -75,6 +76,8 @@ struct conf_repository {
 	char			*passphrase_file;	/* likewise */
 	int			 host_key;	/* sftp only; enum conf_host_key */
 	int			 connect_timeout, idle_timeout, request_timeout;	/* sftp only; seconds; 0: not given */
+	int			 parallel;	/* sftp only; points that replication copies at a time; 0: not given */
+	int			 read_back;	/* sftp only; per cent of a copied archive; -1: not given */
 	struct conf_where	 where;
 };
 

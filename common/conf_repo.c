@@ -24,7 +24,7 @@ static int
 sftp_keys(const struct conf_text *t, const config_setting_t *group, struct conf_repository *r, struct err *err)
 {
 	static const char *const choices[] = { "as-ssh", "strict", "accept-new", NULL };
-	static const char *const keys[] = { "host_key", "connect_timeout", "idle_timeout", "request_timeout" };
+	static const char *const keys[] = { "host_key", "connect_timeout", "idle_timeout", "request_timeout", "parallel", "read_back" };
 	const config_setting_t *s;
 
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]) && r->at.kind != CONF_URL_SFTP; i++)
@@ -36,7 +36,9 @@ sftp_keys(const struct conf_text *t, const config_setting_t *group, struct conf_
 	    conf_get_choice(t, group, "host_key", choices, &r->host_key, err) == -1 ||
 	    conf_get_int(t, group, "connect_timeout", 1, CONF_MAX_REQUEST, &r->connect_timeout, err) == -1 ||
 	    conf_get_int(t, group, "idle_timeout", 1, CONF_MAX_REQUEST, &r->idle_timeout, err) == -1 ||
-	    conf_get_int(t, group, "request_timeout", 1, CONF_MAX_REQUEST, &r->request_timeout, err) == -1)
+	    conf_get_int(t, group, "request_timeout", 1, CONF_MAX_REQUEST, &r->request_timeout, err) == -1 ||
+	    conf_get_int(t, group, "parallel", 1, CONF_MAX_REPLICATE, &r->parallel, err) == -1 ||
+	    conf_get_int(t, group, "read_back", 0, 100, &r->read_back, err) == -1)
 		return (-1);
 	if (r->passphrase_file != NULL && r->identity == NULL)
 		return (conf_fail(t, config_setting_get_member(group, "passphrase_file"), err, "it is the passphrase of the key in identity: give that, too"));
@@ -47,12 +49,13 @@ static int
 repository(const struct conf_text *t, const config_setting_t *group, struct conf_repository *r, struct err *err)
 {
 	static const char *const known[] = { "name", "url", "identity", "passphrase_file", "known_hosts", "host_key", "connect_timeout",
-	    "idle_timeout", "request_timeout", NULL };
+	    "idle_timeout", "request_timeout", "parallel", "read_back", NULL };
 	const config_setting_t *url;
 	struct err why = ERR_INIT;
 
 	if (!config_setting_is_group(group))
 		return (conf_mistyped(t, group, "a group like { name = \"local\"; url = \"/var/backups/vm\"; }", err));
+	r->read_back = -1;
 	r->where = conf_text_where(t, (int)config_setting_source_line(group));
 	if (conf_known_keys(t, group, known, err) == -1 ||
 	    conf_get_name(t, group, &r->name, err) == -1 ||

@@ -424,6 +424,21 @@ lock_alone_wait(struct store *st, const char *program, unsigned int wait_s, cons
 	return (lk);
 }
 
+int
+lock_is_held(struct lock *lk, const char *token, struct err *err)
+{
+	char path[PATH_MAX_LOCK];
+	struct holder h;
+	bool dead;
+
+	snprintf(path, sizeof(path), "%s/%s%.*s.lock", LOCKS_DIR, RUN_PREFIX, (int)LOCK_TOKEN_LEN - 1, token);
+	if (read_holder(lk->st, path, &h, err) == -1)
+		return (err->code == ENOENT ? 0 : -1);
+	if (is_dead(lk, path, &h, &dead, err) == -1)
+		return (err->code == ENOENT ? 0 : -1);
+	return (dead ? 0 : 1);
+}
+
 const char *
 lock_token(const struct lock *lk)
 {

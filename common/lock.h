@@ -41,6 +41,12 @@ const char *lock_token(const struct lock *lk);
 /** lock_check(lk, err): Fails: -1 when the lock is no longer ours: somebody broke it, or removed it. */
 int lock_check(struct lock *lk, struct err *err);
 
+/**
+ * lock_is_held(lk, token, err):
+ * As the holder of ${lk}: whether another run holds the lock that ${token} names, and lives.  Returns 1, 0, or -1.
+ */
+int lock_is_held(struct lock *lk, const char *token, struct err *err);
+
 /** lock_end(lk, err): Give it up.  Fails: -1 when its file cannot be removed, and holds off others until it is old.  ${lk} is gone in any case. */
 int lock_end(struct lock *lk, struct err *err);
 

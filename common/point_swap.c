@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "archive_reader.h"
+#include "replica_list.h"
 #include "repo.h"
 
 #define SUFFIX_MAX	1000u
@@ -137,6 +138,25 @@ put_new(struct repo *r, struct lock *lk, const struct point *p, struct err *err)
 	return (rename_place(r, lk, p, from, to, err));
 }
 
+/* Whoever brought it, brought it. */
+static int
+stay_replica(struct repo *r, const struct point *p, struct err *err)
+{
+	struct buf mark = BUF_INIT;
+	char path[PATH_LEN];
+	int rc = 0;
+
+	place_path(path, p, "", REPLICA_NAME);
+	if (store_read_small(r->st, path, REPLICA_MAX, &mark, err) == 0) {
+		place_path(path, p, PLACE_NEW, REPLICA_NAME);
+		if (store_write_small(r->st, path, &mark, err) == -1 && err->code != EEXIST)
+			rc = -1;
+	} else if (err->code != ENOENT)
+		rc = -1;
+	buf_free(&mark);
+	return (rc);
+}
+
 /* Nobody unprotects a point by consolidating it. */
 static int
 stay_protected(struct repo *r, const struct point *p, struct err *err)
@@ -194,7 +214,8 @@ settle_point(struct repo *r, struct lock *lk, const struct point *p, struct plac
 		/* A point that was pruned since is not wanted back. */
 		if (repo_is_pruned(r, p))
 			return (repo_remove(r, lk, &new, err));
-		if (stay_protected(r, p, err) == -1 || rename_place(r, lk, p, plain, old, err) == -1 || put_new(r, lk, p, err) == -1)
+		replica_lists_forget(r);
+		if (stay_replica(r, p, err) == -1 || stay_protected(r, p, err) == -1 || rename_place(r, lk, p, plain, old, err) == -1 || put_new(r, lk, p, err) == -1)
 			return (-1);
 		return (dispose(r, lk, p, err));
 	}

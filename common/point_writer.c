@@ -39,6 +39,15 @@ struct point_writer {
 struct point_writer *
 point_begin(struct repo *r, struct lock *lk, const char *vm, time_t t, struct err *err)
 {
+	char name[NAMING_MAX];
+
+	point_name(t, 1, name);
+	return (point_begin_named(r, lk, vm, t, name, err));
+}
+
+struct point_writer *
+point_begin_named(struct repo *r, struct lock *lk, const char *vm, time_t t, const char *name, struct err *err)
+{
 	struct point_writer *pw = calloc(1, sizeof(*pw));
 	struct point *p;
 	int tries;
@@ -53,7 +62,7 @@ point_begin(struct repo *r, struct lock *lk, const char *vm, time_t t, struct er
 	p->time = t;
 	if (name_escape(vm, p->folder, err) == -1)
 		goto fail;
-	point_name(t, 1, p->name);
+	snprintf(p->name, sizeof(p->name), "%s", name);
 	snprintf(pw->partial, sizeof(pw->partial), "%s/%.32s.%s.partial", p->folder, p->name, lock_token(lk));
 	/* Another run of this machine, that fails just now, may take the empty folder away. */
 	for (tries = 0; tries < 10; tries++) {
@@ -95,13 +104,28 @@ point_create(struct point_writer *pw, const char *name, struct err *err)
 	return (f);
 }
 
-static int
-write_file(struct point_writer *pw, const char *name, const struct buf *text, struct err *err)
+int
+point_write(struct point_writer *pw, const char *name, const struct buf *text, struct err *err)
 {
 	char path[PATH_LEN + NAMING_MAX];
 
 	snprintf(path, sizeof(path), "%s/%s", pw->partial, name);
 	return (store_write_small(pw->r->st, path, text, err));
+}
+
+void
+point_file_path(const struct point_writer *pw, const char *name, char *out, size_t n)
+{
+	snprintf(out, n, "%s/%s", pw->partial, name);
+}
+
+int
+point_take(struct point_writer *pw, const char *path, const char *name, struct err *err)
+{
+	char to[PATH_LEN + NAMING_MAX];
+
+	point_file_path(pw, name, to, sizeof(to));
+	return (store_rename(pw->r->st, path, to, err));
 }
 
 /* The line of SHA256SUMS calls it manifest.json, whatever the file is called. */
@@ -115,7 +139,7 @@ write_manifest(struct point_writer *pw, const char *file, const struct buf *text
 	if (sha == NULL || sha256_add(sha, text->ptr, text->len, err) == -1 || sha256_end(sha, hex, err) == -1 ||
 	    buf_addf(sums, err, "%s  %s\n", hex, MANIFEST_NAME) == -1)
 		goto out;
-	if (write_file(pw, file, text, err) == -1 || write_file(pw, "SHA256SUMS", sums, err) == -1)
+	if (point_write(pw, file, text, err) == -1 || point_write(pw, "SHA256SUMS", sums, err) == -1)
 		goto out;
 	rc = store_sync_dir(pw->r->st, pw->partial, err);
 out:

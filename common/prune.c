@@ -14,8 +14,12 @@ machine_of(const struct catalog_entry *e)
 static bool
 is_judged(const struct prune_job *job, const struct catalog_entry *e)
 {
+	const char *whose = job->replicas ? e->replica_job : e->job;
+
 	/* Without its manifest nobody knows whose it is. */
-	if (!e->listed || e->trouble != NULL || strcmp(e->job, job->name) != 0)
+	if (!e->listed || e->trouble != NULL || (e->replica_job != NULL) != job->replicas || strcmp(whose, job->name) != 0)
+		return (false);
+	if (job->replicas && job->from != NULL && strcmp(e->replica_from, job->from) != 0)
 		return (false);
 	if (job->machines == NULL)
 		return (true);

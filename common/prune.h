@@ -19,6 +19,8 @@ struct prune_job {
 	time_t			 now;
 	const char *const	*machines;	/* UUIDs of domains and names of images; NULL: all */
 	size_t			 nmachines;
+	bool			 replicas;	/* of points that replication brought: those that this job did; else none of these */
+	const char		*from;		/* of these, those from the repository with this id; NULL: all */
 };
 
 struct prune_verdict {

@@ -136,8 +136,20 @@ struct point_writer;
 /** point_begin(r, lk, vm, t, err): Begin a point of the machine ${vm} (its name) at the time ${t}.  Fails: NULL. */
 struct point_writer *point_begin(struct repo *r, struct lock *lk, const char *vm, time_t t, struct err *err);
 
+/** point_begin_named(r, lk, vm, t, name, err): The same, of which ${name} is what it will be called, so that two of one second do not meet. */
+struct point_writer *point_begin_named(struct repo *r, struct lock *lk, const char *vm, time_t t, const char *name, struct err *err);
+
 /** point_create(pw, name, err): A new file in it.  Fails: NULL. */
 struct store_file *point_create(struct point_writer *pw, const char *name, struct err *err);
+
+/** point_write(pw, name, text, err): A new small file in it, durable.  Fails: -1. */
+int point_write(struct point_writer *pw, const char *name, const struct buf *text, struct err *err);
+
+/** point_take(pw, path, name, err): The file ${path} of the repository, which is durable, becomes the file ${name} in it.  Fails: -1. */
+int point_take(struct point_writer *pw, const char *path, const char *name, struct err *err);
+
+/** point_file_path(pw, name, out, n): Where its file ${name} lies until it is published. */
+void point_file_path(const struct point_writer *pw, const char *name, char *out, size_t n);
 
 /**
  * point_publish(pw, m, sums, err):

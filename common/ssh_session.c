@@ -87,6 +87,15 @@ ssh_begin(struct ssh_session *ss, struct err *err)
 	return (0);
 }
 
+int
+ssh_begin_long(struct ssh_session *ss, unsigned int seconds, struct err *err)
+{
+	if (ssh_begin(ss, err) == -1)
+		return (-1);
+	set_time(ss, seconds);
+	return (0);
+}
+
 static int
 too_late(struct ssh_session *ss, int64_t now, struct err *err)
 {

@@ -48,6 +48,9 @@ void ssh_session_close(struct ssh_session *ss);
 /** ssh_begin(ss, err): Before each request: its time begins.  Fails: -1, the session is dead. */
 int ssh_begin(struct ssh_session *ss, struct err *err);
 
+/** ssh_begin_long(ss, seconds, err): The same for one that may take that long, and be silent meanwhile, as long as the server answers keepalives. */
+int ssh_begin_long(struct ssh_session *ss, unsigned int seconds, struct err *err);
+
 /** ssh_wait(ss, err): After a call that would block: wait until it may go on.  Fails: -1, a deadline has passed; the session is dead. */
 int ssh_wait(struct ssh_session *ss, struct err *err);
 

@@ -115,6 +115,20 @@ store_file_open(struct store *st, const char *path, struct err *err)
 	return (st->ops->open(st, path, err));
 }
 
+struct store_file *
+store_reopen(struct store *st, const char *path, uint64_t size, struct err *err)
+{
+	return (st->ops->reopen(st, path, size, err));
+}
+
+int
+store_sha256(struct store *st, const char *path, uint64_t n, char hex[SHA256_HEX], struct err *err)
+{
+	if (st->ops->sha256 == NULL)
+		return (err_set(err, ENOTSUP, "%s computes no SHA-256 itself", st->url));
+	return (st->ops->sha256(st, path, n, hex, err));
+}
+
 int
 store_append(struct store_file *f, const void *p, size_t n, struct err *err)
 {

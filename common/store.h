@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "digest.h"
 #include "err.h"
 
 struct store;
@@ -40,6 +41,8 @@ struct store_ops {
 	int		(*room)(struct store *, uint64_t *bytes, struct err *);
 	struct store_file *(*create)(struct store *, const char *path, struct err *);
 	struct store_file *(*open)(struct store *, const char *path, struct err *);
+	struct store_file *(*reopen)(struct store *, const char *path, uint64_t size, struct err *);
+	int		(*sha256)(struct store *, const char *path, uint64_t n, char hex[SHA256_HEX], struct err *);
 
 	int		(*append)(struct store_file *, const void *p, size_t n, struct err *);
 	int		(*sync)(struct store_file *, struct err *);
@@ -51,6 +54,7 @@ struct store_ops {
 struct store {
 	const struct store_ops	*ops;
 	char			*url;		/* as a person would write it */
+	bool			 remote;	/* its bytes come and go over a network */
 	const char		*note;		/* what a restore point in it should say of the storage, or NULL; not to be freed */
 };
 
@@ -96,6 +100,20 @@ struct store_file *store_create(struct store *st, const char *path, struct err *
 
 /** store_file_open(st, path, err): Open a file to read. */
 struct store_file *store_file_open(struct store *st, const char *path, struct err *err);
+
+/**
+ * store_reopen(st, path, size, err):
+ * Open a file, which nobody else writes, to go on appending after its first ${size} bytes; what is beyond them is cut off.  Only of a file that is not
+ * published.  Fails: NULL.
+ */
+struct store_file *store_reopen(struct store *st, const char *path, uint64_t size, struct err *err);
+
+/**
+ * store_sha256(st, path, n, hex, err):
+ * Have the storage itself compute the SHA-256 of the first ${n} bytes of a file, so that they need not come back.  Fails: -1; err->code is ENOTSUP where
+ * it cannot (a folder: whoever reads it is as near).  Blocks: as long as reading them there takes.
+ */
+int store_sha256(struct store *st, const char *path, uint64_t n, char hex[SHA256_HEX], struct err *err);
 
 int store_append(struct store_file *f, const void *p, size_t n, struct err *err);
 

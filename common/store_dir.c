@@ -271,6 +271,22 @@ dir_open(struct store *st, const char *path, struct err *err)
 	return (file_open(st, path, O_RDONLY, "cannot open", err));
 }
 
+static struct store_file *
+dir_reopen(struct store *st, const char *path, uint64_t size, struct err *err)
+{
+	struct store_file *sf = file_open(st, path, O_WRONLY, "cannot open", err);
+
+	if (sf == NULL)
+		return (NULL);
+	if (sf->size < size || ftruncate(file_of(sf)->fd, (off_t)size) == -1) {
+		err_set(err, sf->size < size ? EINVAL : errno, "cannot cut %s to %llu bytes", file_of(sf)->name, (unsigned long long)size);
+		store_file_close(sf);
+		return (NULL);
+	}
+	sf->size = size;
+	return (sf);
+}
+
 struct store_file *
 store_dir_open_file(const char *path, struct err *err)
 {
@@ -368,6 +384,6 @@ file_close(struct store_file *sf)
 
 static const struct store_ops dir_ops = {
 	.close = dir_close, .mkdir = dir_mkdir, .rmdir = dir_rmdir, .unlink = dir_unlink, .rename = dir_rename, .stat = dir_stat,
-	.touch = dir_touch, .list = dir_list, .sync_dir = dir_sync_dir, .room = dir_room, .create = dir_create, .open = dir_open,
+	.touch = dir_touch, .list = dir_list, .sync_dir = dir_sync_dir, .room = dir_room, .create = dir_create, .open = dir_open, .reopen = dir_reopen,
 	.append = file_append, .sync = file_sync, .read = file_read, .small_reads = file_small_reads, .file_close = file_close,
 };

@@ -496,7 +496,7 @@ const struct store_ops sftp_ops = {
 	.close = sftp_store_close, .mkdir = sftp_mkdir, .rmdir = sftp_rmdir, .unlink = sftp_unlink, .rename = sftp_rename, .stat = sftp_stat,
 	.touch = sftp_touch, .list = sftp_list, .sync_dir = sftp_sync_dir, .room = sftp_room, .create = sftp_file_create, .open = sftp_file_open,
 	.append = sftp_file_append, .sync = sftp_file_sync, .read = sftp_file_read, .small_reads = sftp_file_small_reads,
-	.file_close = sftp_file_close,
+	.file_close = sftp_file_close, .reopen = sftp_file_reopen, .sha256 = sftp_sha256,
 };
 
 /* Its last folder is made when it is not there; then its name is made durable. */
@@ -576,6 +576,7 @@ store_sftp_open(const char *url, const struct ssh_options *options, bool make, s
 		return (NULL);
 	}
 	s->st.ops = &sftp_ops;
+	s->st.remote = true;
 	ahead_init(&s->ahead);
 	pthread_mutex_init(&s->tick_lock, NULL);
 	pthread_condattr_init(&steady);

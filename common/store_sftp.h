@@ -19,6 +19,7 @@ struct sftp_store {
 	pthread_mutex_t		 tick_lock;	/* guards what is below */
 	pthread_cond_t		 tick_wake;
 	bool			 tick_stop;
+	_Atomic bool		 no_shell;	/* the server runs no programs for us */
 	struct sftp_file	*writing;	/* files that are being written: a list */
 };
 
@@ -53,8 +54,12 @@ void sftp_close(struct ssh_session *ss, LIBSSH2_SFTP_HANDLE *h);
 /** sftp_fsync(s, ss, h, err): Make durable, where the server can; else the store's note says that it cannot.  0, or -1: libssh2 and ss tell why. */
 int sftp_fsync(struct sftp_store *s, struct ssh_session *ss, LIBSSH2_SFTP_HANDLE *h, struct err *err);
 
+/* store_sftp_sum.c */
+int sftp_sha256(struct store *st, const char *path, uint64_t n, char hex[SHA256_HEX], struct err *err);
+
 /* store_sftp_file.c */
 struct store_file *sftp_file_create(struct store *st, const char *path, struct err *err);
+struct store_file *sftp_file_reopen(struct store *st, const char *path, uint64_t size, struct err *err);
 struct store_file *sftp_file_open(struct store *st, const char *path, struct err *err);
 int sftp_file_append(struct store_file *f, const void *p, size_t n, struct err *err);
 int sftp_file_sync(struct store_file *f, struct err *err);

@@ -91,13 +91,16 @@ file_free(struct sftp_file *f)
 	free(f);
 }
 
-struct store_file *
-sftp_file_create(struct store *st, const char *path, struct err *err)
+/* A file to write from ${size} on, made new when ${flags} say so. */
+static struct store_file *
+open_to_write(struct store *st, const char *path, unsigned long flags, uint64_t size, struct err *err)
 {
+	LIBSSH2_SFTP_ATTRIBUTES cut = { .flags = LIBSSH2_SFTP_ATTR_SIZE, .filesize = size };
 	struct sftp_file *f = file_new(st, path, err);
 	char full[SFTP_PATH_LEN];
 	struct ssh_session *ss;
 	struct handle *h;
+	int r = 0;
 
 	if (f == NULL)
 		return (NULL);
@@ -108,19 +111,48 @@ sftp_file_create(struct store *st, const char *path, struct err *err)
 	ss = f->s->pool.conns[f->conn].ss;
 	h = &f->handles[f->conn];
 	h->gen = f->s->pool.conns[f->conn].gen;
-	if ((h->h = sftp_open(ss, full, LIBSSH2_FXF_WRITE | LIBSSH2_FXF_CREAT | LIBSSH2_FXF_EXCL, err)) == NULL)
-		sftp_failed(f->s, ss, path, full, "cannot make", err);
+	if ((h->h = sftp_open(ss, full, LIBSSH2_FXF_WRITE | flags, err)) == NULL)
+		sftp_failed(f->s, ss, path, flags != 0 ? full : NULL, flags != 0 ? "cannot make" : "cannot open", err);
+	else if (flags == 0)
+		SFTP_TRY(r, ss, err, libssh2_sftp_fsetstat(h->h, &cut))
+			;
+	if (r != 0) {
+		sftp_failed(f->s, ss, path, NULL, "cannot cut", err);
+		sftp_close(ss, h->h);
+		h->h = NULL;
+	}
 	pool_give(&f->s->pool, f->conn);
 	if (h->h == NULL) {
 		file_free(f);
 		return (NULL);
 	}
+	f->f.size = f->confirmed = size;
 	f->writing = true;
 	pthread_mutex_lock(&f->s->tick_lock);
 	f->next = f->s->writing;
 	f->s->writing = f;
 	pthread_mutex_unlock(&f->s->tick_lock);
 	return (&f->f);
+}
+
+struct store_file *
+sftp_file_create(struct store *st, const char *path, struct err *err)
+{
+	return (open_to_write(st, path, LIBSSH2_FXF_CREAT | LIBSSH2_FXF_EXCL, 0, err));
+}
+
+struct store_file *
+sftp_file_reopen(struct store *st, const char *path, uint64_t size, struct err *err)
+{
+	struct store_stat sb;
+
+	if (store_stat(st, path, &sb, err) == -1)
+		return (NULL);
+	if (sb.is_dir || sb.size < size) {
+		err_set(err, EINVAL, "%s/%s is no file of %llu bytes or more", st->url, path, (unsigned long long)size);
+		return (NULL);
+	}
+	return (open_to_write(st, path, 0, size, err));
 }
 
 /* Looked at first: opening a fifo would hold the server, and a link would leave the repository. */

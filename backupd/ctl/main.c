@@ -18,7 +18,7 @@
 
 /* Without a letter. */
 enum { OPTION_DRY_RUN = 256, OPTION_DIRECT, OPTION_JOB, OPTION_SAMPLE, OPTION_DOMAIN, OPTION_FULL, OPTION_WAIT, OPTION_WATCH, OPTION_LIMIT, OPTION_NEXT,
-	OPTION_AGAINST_SOURCE };
+	OPTION_AGAINST_SOURCE, OPTION_FROM, OPTION_TO };
 
 volatile sig_atomic_t interrupted;
 
@@ -43,6 +43,7 @@ static const struct command {
 	{ "protect", command_protect, 1, 1, "POINT", false, { 0 } },
 	{ "unprotect", command_unprotect, 1, 1, "POINT", false, { 0 } },
 	{ "consolidate", command_consolidate, 1, 1, "POINT", false, { 0 } },
+	{ "replicate", command_replicate, 0, 1, "a job, or --from and --to", false, { OPTION_FROM, OPTION_TO, OPTION_DOMAIN } },
 	{ "verify", command_verify, 0, 1, "[POINT]", false, { OPTION_JOB, OPTION_SAMPLE, OPTION_AGAINST_SOURCE } },
 };
 
@@ -54,6 +55,7 @@ static const struct option longs[] = {
 	{ "wait", no_argument, NULL, OPTION_WAIT }, { "limit", required_argument, NULL, OPTION_LIMIT }, { "next", required_argument, NULL, OPTION_NEXT },
 	{ "dry-run", no_argument, NULL, OPTION_DRY_RUN }, { "job", required_argument, NULL, OPTION_JOB },
 	{ "sample", required_argument, NULL, OPTION_SAMPLE }, { "against-source", no_argument, NULL, OPTION_AGAINST_SOURCE }, { "direct", no_argument, NULL, OPTION_DIRECT },
+	{ "from", required_argument, NULL, OPTION_FROM }, { "to", required_argument, NULL, OPTION_TO },
 	{ "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'V' },
 	{ NULL, 0, NULL, 0 },
 };
@@ -75,13 +77,14 @@ usage(FILE *f)
 	    "       virt-backupctl [OPTION...] protect POINT      never prune it\n"
 	    "       virt-backupctl [OPTION...] unprotect POINT    prune it when its time comes\n"
 	    "       virt-backupctl [OPTION...] consolidate POINT  make it a full archive, which stock tar restores\n"
+	    "       virt-backupctl [OPTION...] replicate [JOB]    copy points to other repositories, as the job says, or --from R --to R\n"
 	    "       virt-backupctl [OPTION...] verify [POINT]     check all points, or one, and say which are damaged\n"
 	    "\n"
 	    "POINT is VM@latest, VM@2026-11-22T01:30:00Z, or VM@ and the beginning of a time.  RUN is a number.\n"
 	    "\n"
 	    "  -s, --socket PATH      where the daemon listens (%s)\n"
 	    "      --watch            status: again every two seconds\n"
-	    "      --domain DOMAIN    run: this machine of the job alone\n"
+	    "      --domain DOMAIN    run, replicate: this machine alone\n"
 	    "      --full             run: read and store everything\n"
 	    "      --wait             run: until it has ended; exit 1 if it fails\n"
 	    "      --job JOB          history: only runs of this job; verify: only its points\n"
@@ -90,10 +93,11 @@ usage(FILE *f)
 	    "\n"
 	    "  -r, --repository R     a folder, sftp://..., or the name of a configured repository (default: the job's, or the first one)\n"
 	    "  -c, --config FILE      the configuration (%s)\n"
+	    "      --from R, --to R   replicate: these repositories, all points\n"
 	    "      --dry-run          prune: only say what would go, and why the others stay\n"
 	    "      --against-source   verify: compare the point with the images that it was made of\n"
 	    "      --sample PERCENT   verify: a random share of each archive only\n"
-	    "      --direct           prune, protect, unprotect, consolidate, verify: without the daemon (always so in this version)\n"
+	    "      --direct           prune, protect, unprotect, consolidate, replicate, verify: without the daemon (always so in this version)\n"
 	    "\n"
 	    "  -j, --json             print JSON\n"
 	    "  -h, --help             this text\n"
@@ -205,6 +209,12 @@ set_own(struct options *o, int which)
 		return (parse_count("next", optarg, &o->next));
 	case OPTION_DRY_RUN:
 		o->dry_run = true;
+		return (0);
+	case OPTION_FROM:
+		o->from = optarg;
+		return (0);
+	case OPTION_TO:
+		o->to = optarg;
 		return (0);
 	case OPTION_AGAINST_SOURCE:
 		o->against_source = true;
@@ -324,6 +334,10 @@ check_arguments(const struct command *c, struct options *o, const struct given *
 			fprintf(stderr, "virt-backupctl: --%s does not belong to %s\n", option_name(g->v[i]), c->name);
 			return (-1);
 		}
+	if (c->run == command_replicate && (o->nargs == 0 ? o->from == NULL || o->to == NULL : o->from != NULL || o->to != NULL)) {
+		fprintf(stderr, "virt-backupctl: replicate takes a job, or --from and --to\n");
+		return (-1);
+	}
 	if (o->against_source && (o->nargs == 0 || o->sample < 100)) {
 		fprintf(stderr, "virt-backupctl: verify --against-source takes a point, and no --sample\n");
 		return (-1);

@@ -19,7 +19,8 @@ struct options {
 	const char	*repository;		/* name or URL; NULL: the job's, or the first configured one */
 	const char	*socket;		/* the daemon's; NULL: where it usually is */
 	const char	*job;			/* of verify and history: only its points, or runs */
-	const char	*domain;		/* of run: this machine alone */
+	const char	*domain;		/* of run and replicate: this machine alone */
+	const char	*from, *to;		/* of replicate: repositories */
 	double		 sample;		/* of verify: per cent of the frames; 100: all */
 	unsigned int	 limit, next;		/* of history, and of schedule: how many */
 	int64_t		 run;			/* of cancel and log */
@@ -57,6 +58,7 @@ int command_prune(const struct options *o);
 int command_protect(const struct options *o);
 int command_unprotect(const struct options *o);
 int command_consolidate(const struct options *o);
+int command_replicate(const struct options *o);
 int command_verify(const struct options *o);
 
 #endif

@@ -124,11 +124,23 @@ warn_damaged(const struct prune *p)
 		fprintf(stderr, "virt-backupctl: warning: what such a point needs cannot be told, so no data is removed: repair it, or remove its folder\n");
 }
 
+/* A job that pulls brings points of other jobs; one that pushes has its own where it pushes to. */
+static bool
+is_of_replicas(const struct options *o, const struct conf_job *job)
+{
+	if (job->source == CONF_SOURCE_FROM)
+		return (true);
+	for (size_t i = 0; o->repository != NULL && i < job->nreplicate; i++)
+		if (strcmp(o->repository, job->replicate[i]->name) == 0 || strcmp(o->repository, job->replicate[i]->url) == 0)
+			return (true);
+	return (false);
+}
+
 static int
 prune(const struct options *o, const struct conf_job *job, struct err *err)
 {
 	const char *where = o->repository != NULL ? o->repository : job->repository->name;
-	struct prune_job pj = { .name = job->name, .keep = &job->keep, .now = time(NULL) };
+	struct prune_job pj = { .name = job->name, .keep = &job->keep, .now = time(NULL), .replicas = is_of_replicas(o, job) };
 	struct compact_stats packed = { .written = 0 };
 	struct prune p = PRUNE_INIT;
 	struct compacting shown;

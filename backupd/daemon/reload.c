@@ -26,20 +26,6 @@ text_fd(const struct conf *c, struct err *err)
 	return (fd);
 }
 
-static void
-warn_ignored(const struct conf *c)
-{
-	for (size_t i = 0; i < c->njobs; i++) {
-		const struct conf_job *j = &c->jobs[i];
-		const struct conf_where *at[] = { &j->replicate_at, &j->full_at };
-		static const char *const keys[] = { "replicate", "full" };
-
-		for (size_t k = 0; k < sizeof(keys) / sizeof(keys[0]); k++)
-			if (at[k]->line != 0)
-				daemon_say(true, "%s:%d: warning: job %s: \"%s\" is not acted upon by this version", at[k]->file, at[k]->line, j->name, keys[k]);
-	}
-}
-
 int
 daemon_load(struct daemon *d, struct err *err)
 {
@@ -57,7 +43,6 @@ daemon_load(struct daemon *d, struct err *err)
 	d->conf_fd = fd;
 	d->conf_loaded = daemon_now();
 	d->conf_error[0] = '\0';
-	warn_ignored(c);
 	return (0);
 }
 

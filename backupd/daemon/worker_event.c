@@ -100,6 +100,34 @@ pruned(const json_t *o, char *text, size_t n)
 	return (WORKER_EVENT_TEXT);
 }
 
+static enum worker_event_kind
+replicated(const json_t *o, char *text, size_t n)
+{
+	char size[HUMAN_LEN], took[HUMAN_LEN];
+
+	snprintf(text, n, "%s@%s to %s: %s, %s", string_of(o, "vm"), string_of(o, "point"), string_of(o, "to"),
+	    human_size((uint64_t)count_of(o, "stored"), size), human_duration(json_number_value(json_object_get(o, "seconds")), took));
+	return (WORKER_EVENT_TEXT);
+}
+
+/* One point, or all of it, failed; or it is done. */
+static enum worker_event_kind
+replication(struct worker *w, const json_t *o, char *text, size_t n)
+{
+	const char *error = string_of(o, "error"), *to = string_of(o, "to");
+	char size[HUMAN_LEN];
+
+	if (error[0] == '\0') {
+		snprintf(text, n, "replication to %s: %" PRId64 " point%s copied, %" PRId64 " there before, %s", to, count_of(o, "sent"),
+		    count_of(o, "sent") == 1 ? "" : "s", count_of(o, "present"), human_size((uint64_t)count_of(o, "bytes"), size));
+		return (WORKER_EVENT_TEXT);
+	}
+	snprintf(text, n, "replication to %s: failed: %s%s%s", to, string_of(o, "point"), string_of(o, "point")[0] != '\0' ? ": " : "", error);
+	if (w->failure[0] == '\0')
+		snprintf(w->failure, sizeof(w->failure), "%.999s", text);
+	return (WORKER_EVENT_TEXT);
+}
+
 enum worker_event_kind
 worker_event(struct worker *w, const char *line, struct machine *m, char *text, size_t n)
 {
@@ -115,6 +143,10 @@ worker_event(struct worker *w, const char *line, struct machine *m, char *text, 
 		kind = WORKER_EVENT_PROGRESS;
 	} else if (strcmp(event, "done") == 0 || strcmp(event, "failed") == 0)
 		kind = machine_ended(w, o, event[0] == 'd', m, text, n);
+	else if (strcmp(event, "replicated") == 0)
+		kind = replicated(o, text, n);
+	else if (strcmp(event, "replication") == 0)
+		kind = replication(w, o, text, n);
 	else if (strcmp(event, "pruned") == 0)
 		kind = pruned(o, text, n);
 	json_decref(o);

@@ -1,0 +1,607 @@
+#include "replica_send.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "archive_reader.h"
+#include "frame_reader.h"
+#include "index.h"
+#include "io.h"
+#include "replica_list.h"
+
+#define CHUNK		((size_t)4 << 20)
+#define RESUME_LEAST	((uint64_t)8 << 20)	/* bytes of an archive: less than that is sooner sent again than looked at */
+#define SUMS_MAX	((size_t)64 << 10)
+#define SAMPLE		((size_t)256 << 10)	/* bytes that are read back at a time */
+#define PATH_LEN	(3 * NAMING_MAX)
+
+struct replica_send {
+	const struct replica_link	*ln;
+	struct point			 p;
+	bool				 as_pruned;
+	struct buf			 text;			/* its manifest, byte by byte */
+	struct manifest			 m;
+	struct buf			 sums, theirs;		/* SHA256SUMS */
+	struct point_writer		*pw;
+	char				 part[PATH_LEN];	/* the archive, while it arrives; "": in the point's folder */
+	uint64_t			 resumed;
+	uint8_t				*buf;			/* CHUNK bytes */
+};
+
+static int
+damaged(const struct replica_send *s, struct err *err)
+{
+	err->code = EBADMSG;
+	return (err_wrap(err, "%s/%s/%s is damaged at the source", s->ln->from->st->url, s->p.folder, s->p.name));
+}
+
+static int
+stopped(const struct replica_link *ln, struct err *err)
+{
+	return (ln->stop != NULL && *ln->stop ? err_set(err, EINTR, "stopped; the next replication goes on from here") : 0);
+}
+
+/* What the source says of the point. */
+
+static int
+vanished(const struct replica_send *s, struct err *err)
+{
+	return (err_set(err, ESTALE, "%s@%s went away at the source meanwhile", s->p.folder, s->p.name));
+}
+
+static int
+check_manifest(struct replica_send *s, struct err *err)
+{
+	char folder[NAMING_MAX];
+
+	if (manifest_decode(&s->m, s->text.ptr, s->text.len, err) == -1)
+		return (damaged(s, err));
+	if (name_escape(s->m.vm, folder, err) == -1 || strcmp(folder, s->p.folder) != 0 || s->m.time != s->p.time) {
+		err_set(err, 0, "its manifest belongs to another point");
+		return (damaged(s, err));
+	}
+	if (strncmp(s->m.archive.file, "disks.tar", 9) != 0 || strchr(s->m.archive.file, '/') != NULL) {
+		err_set(err, 0, "its manifest calls the archive \"%.60s\"", s->m.archive.file);
+		return (damaged(s, err));
+	}
+	return (0);
+}
+
+static int
+read_manifest(struct replica_send *s, struct err *err)
+{
+	struct repo *from = s->ln->from;
+	int rc = repo_read_small(from, &s->p, MANIFEST_NAME, MANIFEST_MAX, &s->text, err);
+
+	if (rc == -1 && err->code == ENOENT && s->as_pruned)
+		rc = repo_read_small(from, &s->p, PRUNED_NAME, MANIFEST_MAX, &s->text, err);
+	if (rc == -1)
+		return (err->code == ENOENT ? vanished(s, err) : -1);
+	if (check_manifest(s, err) == -1)
+		return (-1);
+	if (repo_read_small(from, &s->p, "SHA256SUMS", SUMS_MAX, &s->theirs, err) == 0)
+		return (0);
+	return (err->code == ENOENT ? damaged(s, err) : -1);
+}
+
+/* Where its bytes go wrong, for people; what cannot be told is left out. */
+static void
+find_damage(const struct replica_send *s, char *where, size_t n)
+{
+	struct err ignored = ERR_INIT;
+	struct archive_reader *ar = archive_open_point(s->ln->from, &s->p, &s->m, &ignored);
+	struct frame_reader *fr = frame_reader_new(&ignored);
+	struct index_source src;
+	struct index_frame f;
+	uint32_t own;
+
+	where[0] = '\0';
+	for (uint64_t i = 0; ar != NULL && fr != NULL && where[0] == '\0' && i < index_frame_count(ar->ix); i++) {
+		size_t at = 0;
+
+		if (index_frames(ar->ix, i, 1, &f, &ignored) == -1)
+			break;
+		if (f.source == UINT32_MAX || index_source(ar->ix, f.source, &src, &ignored) == -1)
+			continue;
+		own = src.disk < index_disks(ar->ix) ? src.disk : 0;
+		if (frame_reader_load(fr, ar, f.source, &f, &ignored) == -1) {
+			struct index_block b;
+
+			if (index_blocks(ar->ix, f.source, f.first_block, 1, &b, &ignored) == 0)
+				snprintf(where, n, "disk %.60s from offset %llu", index_disk(ar->ix, own)->target, (unsigned long long)b.offset);
+			break;
+		}
+		for (uint32_t k = 0; k < f.blocks && where[0] == '\0'; at += fr->blocks[k].length, k++)
+			if (!frame_reader_block_is_good(fr, k, at))
+				snprintf(where, n, "disk %.60s at offset %llu", index_disk(ar->ix, own)->target,
+				    (unsigned long long)fr->blocks[k].offset);
+	}
+	frame_reader_free(fr);
+	archive_close(ar);
+}
+
+static int
+wrong_digest(const struct replica_send *s, const char *name, struct err *err)
+{
+	char where[128] = "";
+
+	if (strcmp(name, s->m.archive.file) == 0)
+		find_damage(s, where, sizeof(where));
+	err_set(err, 0, "%s does not have the SHA-256 that was taken when it was written%s%s", name, where[0] != '\0' ? ": " : "", where);
+	return (damaged(s, err));
+}
+
+/* Copying. */
+
+/* A source that does not answer is no use for any point; one file that cannot be read is a matter of its point. */
+static int
+read_source(struct replica_send *s, struct store_file *in, size_t n, uint64_t at, struct err *err)
+{
+	if (store_file_read(in, s->buf, n, at, err) == 0)
+		return (0);
+	return (err->code == ETIMEDOUT || err->code == ECONNRESET ? -1 : damaged(s, err));
+}
+
+static int
+copy_bytes(struct replica_send *s, struct store_file *in, struct store_file *out, uint64_t at, struct sha256 *sha, struct err *err)
+{
+	size_t n;
+
+	for (; at < in->size; at += n) {
+		n = in->size - at < CHUNK ? (size_t)(in->size - at) : CHUNK;
+		if (stopped(s->ln, err) == -1 || read_source(s, in, n, at, err) == -1 || sha256_add(sha, s->buf, n, err) == -1 ||
+		    store_append(out, s->buf, n, err) == -1)
+			return (-1);
+		if (s->ln->tick != NULL)
+			s->ln->tick(s->ln->arg, n);
+	}
+	return (0);
+}
+
+static struct store_file *
+open_source(struct replica_send *s, const char *name, struct err *err)
+{
+	struct store_file *f = repo_file(s->ln->from, &s->p, name, err);
+	struct manifest m = MANIFEST_INIT;
+
+	if (f != NULL || err->code == ETIMEDOUT || err->code == ECONNRESET)
+		return (f);
+	if (err->code != ENOENT) {
+		damaged(s, err);
+		return (NULL);
+	}
+	/* The point as a whole, or only this file of it? */
+	if (repo_manifest_any(s->ln->from, &s->p, &m, &(struct err)ERR_INIT) == -1)
+		vanished(s, err);
+	else
+		damaged(s, err);
+	manifest_free(&m);
+	return (NULL);
+}
+
+static int
+copy_index(struct replica_send *s, char hex[SHA256_HEX], struct err *err)
+{
+	struct store_file *in = open_source(s, INDEX_MEMBER, err), *out = NULL;
+	struct sha256 *sha = sha256_new(err);
+	int rc = -1;
+
+	if (in != NULL && sha != NULL && (out = point_create(s->pw, INDEX_MEMBER, err)) != NULL && copy_bytes(s, in, out, 0, sha, err) == 0 &&
+	    store_sync(out, err) == 0)
+		rc = sha256_end(sha, hex, err);
+	store_file_close(in);
+	store_file_close(out);
+	sha256_free(sha);
+	return (rc);
+}
+
+/* Is what arrived what was sent? */
+
+/* All of it, from storage that is as near as the reader. */
+static int
+add_file(struct replica_send *s, struct store *st, const char *path, uint64_t size, struct sha256 *sha, struct err *err)
+{
+	struct store_file *f = store_file_open(st, path, err);
+	size_t n;
+	int rc = f != NULL ? 0 : -1;
+
+	for (uint64_t at = 0; at < size && rc == 0; at += n) {
+		n = size - at < CHUNK ? (size_t)(size - at) : CHUNK;
+		if (stopped(s->ln, err) == -1 || store_file_read(f, s->buf, n, at, err) == -1 || sha256_add(sha, s->buf, n, err) == -1)
+			rc = -1;
+	}
+	store_file_close(f);
+	return (rc);
+}
+
+static int
+is_same_piece(struct replica_send *s, struct store_file *in, struct store_file *arrived, uint64_t at, size_t n, struct err *err)
+{
+	if (read_source(s, in, n, at, err) == -1 || store_file_read(arrived, s->buf + SAMPLE, n, at, err) == -1)
+		return (-1);
+	return (memcmp(s->buf, s->buf + SAMPLE, n) == 0 ? 1 : 0);
+}
+
+/* Random pieces, and always the last one.  1: they are what the source has; 0; -1. */
+static int
+sample_is_same(struct replica_send *s, struct store_file *in, const char *path, uint64_t size, struct err *err)
+{
+	uint64_t pieces = (size + SAMPLE - 1) / SAMPLE, want = pieces * s->ln->read_back / 100, random;
+	struct store_file *arrived = store_file_open(s->ln->to->st, path, err);
+	int rc = arrived != NULL ? 1 : -1;
+
+	for (uint64_t i = 0; i <= want && rc == 1 && pieces > 0; i++) {
+		uint64_t piece = pieces - 1;
+
+		if (i > 0) {
+			if ((rc = io_random(&random, sizeof(random), err)) == -1)
+				break;
+			piece = random % pieces;
+			rc = 1;
+		}
+		if (stopped(s->ln, err) == -1)
+			rc = -1;
+		else
+			rc = is_same_piece(s, in, arrived, piece * SAMPLE, size - piece * SAMPLE < SAMPLE ? (size_t)(size - piece * SAMPLE) : SAMPLE, err);
+	}
+	store_file_close(arrived);
+	return (rc);
+}
+
+/* Whether the first ${size} bytes of ${path} at the far end are those of ${in}, whose SHA-256 is ${hex}.  1, 0, -1. */
+static int
+has_arrived(struct replica_send *s, struct store_file *in, const char *path, uint64_t size, const char *hex, struct err *err)
+{
+	struct store *st = s->ln->to->st;
+	char got[SHA256_HEX];
+	struct sha256 *sha;
+	int rc;
+
+	if (store_sha256(st, path, size, got, err) == 0)
+		return (strcmp(got, hex) == 0 ? 1 : 0);
+	if (err->code != ENOTSUP)
+		return (-1);
+	if (st->remote)
+		return (sample_is_same(s, in, path, size, err));
+	if ((sha = sha256_new(err)) == NULL)
+		return (-1);
+	rc = add_file(s, st, path, size, sha, err) == 0 && sha256_end(sha, got, err) == 0 ? 0 : -1;
+	sha256_free(sha);
+	return (rc == -1 ? -1 : strcmp(got, hex) == 0 ? 1 : 0);
+}
+
+/* An archive that has arrived in part: ".replicas/<archive id>.<token of its writer's lock>.part". */
+
+static int
+claim_part(struct replica_send *s, struct err *err)
+{
+	const struct buf *parts = s->ln->parts;
+	char from[PATH_LEN], token[LOCK_TOKEN_LEN];
+	const char *name;
+	int held;
+
+	snprintf(s->part, sizeof(s->part), "%s/%.40s.%s.part", REPLICAS_DIR, s->m.archive.id, lock_token(s->ln->lk));
+	for (size_t at = 0; parts != NULL && at < parts->len; at += strlen(name) + 1) {
+		name = parts->ptr + at;
+		if (strncmp(name, s->m.archive.id, UUID_LEN - 1) != 0 || sscanf(name + UUID_LEN - 1, ".%16[0-9a-f].part", token) != 1)
+			continue;
+		if ((held = lock_is_held(s->ln->lk, token, err)) == -1)
+			return (-1);
+		snprintf(from, sizeof(from), "%s/%.100s", REPLICAS_DIR, name);
+		if (!held && store_rename(s->ln->to->st, from, s->part, err) == 0)
+			return (1);
+	}
+	return (0);
+}
+
+/* How much of what has arrived is right, and its digest so far: all of it, or nothing. */
+static int
+look_at_part(struct replica_send *s, struct store_file *in, struct sha256 *sha, uint64_t *size, struct err *err)
+{
+	struct store *st = s->ln->to->st;
+	struct sha256 *upto = NULL;
+	struct store_stat sb;
+	char hex[SHA256_HEX];
+	int rc = -1, same;
+
+	*size = 0;
+	if (store_stat(st, s->part, &sb, err) == -1)
+		return (-1);
+	if (sb.is_dir || sb.size > in->size || sb.size == 0)
+		return (0);
+	/* Near storage is read: what it says decides the digest of the whole, against which it is held in the end. */
+	if (!st->remote) {
+		*size = sb.size;
+		return (add_file(s, st, s->part, sb.size, sha, err));
+	}
+	if ((upto = sha256_new(err)) == NULL)
+		return (-1);
+	for (uint64_t at = 0; at < sb.size; ) {
+		size_t n = sb.size - at < CHUNK ? (size_t)(sb.size - at) : CHUNK;
+
+		if (stopped(s->ln, err) == -1 || read_source(s, in, n, at, err) == -1 || sha256_add(sha, s->buf, n, err) == -1 ||
+		    sha256_add(upto, s->buf, n, err) == -1)
+			goto out;
+		at += n;
+	}
+	if (sha256_end(upto, hex, err) == -1 || (same = has_arrived(s, in, s->part, sb.size, hex, err)) == -1)
+		goto out;
+	*size = same ? sb.size : 0;
+	rc = 0;
+out:
+	sha256_free(upto);
+	return (rc);
+}
+
+static struct store_file *
+open_part(struct replica_send *s, struct store_file *in, struct sha256 **sha, struct err *err)
+{
+	struct store *st = s->ln->to->st;
+	uint64_t size = 0;
+	int claimed;
+
+	if (store_mkdir(st, REPLICAS_DIR, err) == -1 && err->code != EEXIST)
+		return (NULL);
+	if ((claimed = claim_part(s, err)) == -1)
+		return (NULL);
+	if (claimed == 0)
+		return (store_create(st, s->part, err));
+	if (look_at_part(s, in, *sha, &size, err) == -1)
+		return (NULL);
+	if (size == 0) {
+		sha256_free(*sha);
+		if ((*sha = sha256_new(err)) == NULL)
+			return (NULL);
+	}
+	s->resumed = size;
+	if (s->ln->tick != NULL)
+		s->ln->tick(s->ln->arg, size);
+	return (store_reopen(st, s->part, size, err));
+}
+
+static int
+send_archive(struct replica_send *s, struct store_file *in, char hex[SHA256_HEX], struct err *err)
+{
+	struct sha256 *sha = sha256_new(err);
+	struct store_file *out = NULL;
+	int rc = -1;
+
+	if (sha == NULL)
+		return (-1);
+	s->resumed = 0;
+	out = in->size >= RESUME_LEAST ? open_part(s, in, &sha, err) : point_create(s->pw, s->m.archive.file, err);
+	if (out != NULL && copy_bytes(s, in, out, s->resumed, sha, err) == 0 && store_sync(out, err) == 0)
+		rc = sha256_end(sha, hex, err);
+	store_file_close(out);
+	sha256_free(sha);
+	return (rc);
+}
+
+static int
+drop_part(struct replica_send *s, struct err *err)
+{
+	int rc = store_unlink(s->ln->to->st, s->part, err);
+
+	s->part[0] = '\0';
+	return (rc);
+}
+
+static void
+archive_path(const struct replica_send *s, char out[PATH_LEN])
+{
+	if (s->part[0] != '\0')
+		snprintf(out, PATH_LEN, "%s", s->part);
+	else
+		point_file_path(s->pw, s->m.archive.file, out, PATH_LEN);
+}
+
+static int
+copy_archive(struct replica_send *s, struct err *err)
+{
+	struct store_file *in = open_source(s, s->m.archive.file, err);
+	char hex[SHA256_HEX], path[PATH_LEN];
+	int rc = -1, same;
+
+	if (in == NULL)
+		return (-1);
+	if (in->size != s->m.archive.size) {
+		err_set(err, 0, "%s has %llu bytes, not %llu", s->m.archive.file, (unsigned long long)in->size, (unsigned long long)s->m.archive.size);
+		damaged(s, err);
+		goto out;
+	}
+	if (send_archive(s, in, hex, err) == -1)
+		goto out;
+	/* What had arrived before may be what is wrong. */
+	if (strcmp(hex, s->m.archive.sha256) != 0 && s->resumed > 0 && (drop_part(s, err) == -1 || send_archive(s, in, hex, err) == -1))
+		goto out;
+	archive_path(s, path);
+	if (strcmp(hex, s->m.archive.sha256) != 0) {
+		if (s->part[0] != '\0')
+			drop_part(s, &(struct err)ERR_INIT);
+		wrong_digest(s, s->m.archive.file, err);
+		goto out;
+	}
+	if ((same = has_arrived(s, in, path, in->size, hex, err)) == 1)
+		rc = 0;
+	else if (same == 0) {
+		if (s->part[0] != '\0')
+			drop_part(s, &(struct err)ERR_INIT);
+		err_set(err, EIO, "%s/%s is not what was sent: the storage there, or the way to it, changes bytes", s->ln->to->st->url, path);
+	}
+out:
+	store_file_close(in);
+	return (rc);
+}
+
+/* The lines that stand there must be those that its files have. */
+static int
+make_sums(struct replica_send *s, const char index[SHA256_HEX], struct err *err)
+{
+	struct sha256 *sha = sha256_new(err);
+	struct buf whole = BUF_INIT;
+	char hex[SHA256_HEX];
+	int rc = -1;
+
+	if (sha == NULL || sha256_add(sha, s->text.ptr, s->text.len, err) == -1 || sha256_end(sha, hex, err) == -1 ||
+	    buf_addf(&s->sums, err, "%s  %s\n%s  %s\n", s->m.archive.sha256, s->m.archive.file, index, INDEX_MEMBER) == -1 ||
+	    buf_addf(&whole, err, "%s%s  %s\n", s->sums.ptr, hex, MANIFEST_NAME) == -1)
+		goto out;
+	if (whole.len == s->theirs.len && memcmp(whole.ptr, s->theirs.ptr, whole.len) == 0)
+		rc = 0;
+	else if (strstr(s->theirs.ptr, index) == NULL)
+		rc = wrong_digest(s, INDEX_MEMBER, err);
+	else
+		rc = wrong_digest(s, MANIFEST_NAME, err);
+out:
+	buf_free(&whole);
+	sha256_free(sha);
+	return (rc);
+}
+
+/* What stands beside the point's own files. */
+static int
+write_marks(struct replica_send *s, struct err *err)
+{
+	const struct buf nothing = BUF_INIT;
+	struct buf mark = BUF_INIT;
+	bool is_protected = false;
+	int rc = -1;
+
+	if (replica_mark_text(s->ln->job, s->ln->from->id, &mark, err) == 0 && point_write(s->pw, REPLICA_NAME, &mark, err) == 0 &&
+	    (s->as_pruned || repo_is_protected(s->ln->from, &s->p, &is_protected, err) == 0) &&
+	    (!is_protected || point_write(s->pw, PROTECTED_NAME, &nothing, err) == 0))
+		rc = 0;
+	buf_free(&mark);
+	return (rc);
+}
+
+struct replica_send *
+replica_send_copy(const struct replica_link *ln, const struct point *p, bool as_pruned, struct err *err)
+{
+	struct replica_send *s = calloc(1, sizeof(*s));
+	char index[SHA256_HEX];
+
+	if (s == NULL || (s->buf = malloc(CHUNK)) == NULL) {
+		free(s);
+		err_nomem(err);
+		return (NULL);
+	}
+	s->ln = ln;
+	s->p = *p;
+	s->as_pruned = as_pruned;
+	s->m = (struct manifest)MANIFEST_INIT;
+	if (read_manifest(s, err) == 0 && (s->pw = point_begin_named(ln->to, ln->lk, s->m.vm, p->time, p->name, err)) != NULL &&
+	    copy_index(s, index, err) == 0 && make_sums(s, index, err) == 0 && copy_archive(s, err) == 0 && write_marks(s, err) == 0)
+		return (s);
+	replica_send_end(s);
+	return (NULL);
+}
+
+/* Whether the blocks of ${source} cover the record. */
+static int
+is_there(const struct index_reader *ix, uint32_t source, const struct index_view *v, struct err *err)
+{
+	uint64_t at = v->offset, end = v->offset + v->length, n, count = index_block_count(ix, source);
+	struct index_block b;
+
+	if (index_block_find(ix, source, at, &n, err) == -1)
+		return (-1);
+	for (; at < end; at = b.offset + b.length, n++) {
+		if (n == count)
+			return (0);
+		if (index_blocks(ix, source, n, 1, &b, err) == -1)
+			return (-1);
+		if (b.offset > at)
+			return (0);
+	}
+	return (1);
+}
+
+static int
+check_view(struct archive_set *set, uint32_t disk, struct err *err)
+{
+	struct archive_reader *first = archive_set_first(set), *ar;
+	struct index_source src;
+	struct index_view v;
+	uint32_t source;
+	int there;
+
+	for (uint64_t i = 0; i < index_view_count(first->ix, disk); i++) {
+		if (index_view(first->ix, disk, i, 1, &v, err) == -1)
+			return (-1);
+		if (v.source == UINT32_MAX)
+			continue;
+		if (index_source(first->ix, v.source, &src, err) == -1 || (ar = archive_set_find(set, &src, &source, err)) == NULL)
+			return (-1);
+		if (ar == first)
+			continue;
+		if ((there = is_there(ar->ix, source, &v, err)) != 1)
+			return (there == -1 ? -1 : err_set(err, EBADMSG, "disk %s at offset %llu: what it needs of another archive was let go of here, as no "
+			    "point used it: make the point a full one at the source (virt-backupctl consolidate)", index_disk(first->ix, disk)->target,
+			    (unsigned long long)v.offset));
+	}
+	return (0);
+}
+
+int
+replica_send_check(const struct replica_send *s, struct err *err)
+{
+	struct archive_reader *ar = archive_open_point(s->ln->from, &s->p, &s->m, err);
+	struct archive_set *set;
+	int rc = 0;
+
+	if (ar == NULL || (set = archive_set_new(s->ln->to, ar, s->p.folder, err)) == NULL)
+		return (-1);
+	for (uint32_t i = 0; i < index_disks(ar->ix) && rc == 0; i++)
+		rc = check_view(set, i, err);
+	archive_set_free(set);
+	return (rc);
+}
+
+int
+replica_send_publish(struct replica_send *s, struct err *err)
+{
+	struct point want = s->p;
+	int is_free;
+
+	if (s->part[0] != '\0' && point_take(s->pw, s->part, s->m.archive.file, err) == -1)
+		return (-1);
+	s->part[0] = '\0';
+	if ((is_free = point_name_is_free(s->ln->to, &want, err)) == -1)
+		return (-1);
+	return (point_publish_text(s->pw, s->as_pruned ? PRUNED_NAME : MANIFEST_NAME, &s->text, is_free ? s->p.name : NULL, &s->sums, err));
+}
+
+const struct manifest *
+replica_send_manifest(const struct replica_send *s)
+{
+	return (&s->m);
+}
+
+const char *
+replica_send_here(const struct replica_send *s)
+{
+	return (point_published(s->pw)->name);
+}
+
+uint64_t
+replica_send_resumed(const struct replica_send *s)
+{
+	return (s->resumed);
+}
+
+void
+replica_send_end(struct replica_send *s)
+{
+	if (s == NULL)
+		return;
+	point_end(s->pw);
+	manifest_free(&s->m);
+	buf_free(&s->text);
+	buf_free(&s->sums);
+	buf_free(&s->theirs);
+	free(s->buf);
+	free(s);
+}

@@ -1,0 +1,322 @@
+#include "replicate.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "replica_send.h"
+#include "replicate_plan.h"
+
+#define PART_DAYS	7		/* what arrived of an archive that nobody goes on with */
+
+/* All that the threads share. */
+struct transfer {
+	const struct replicate	*how;
+	struct lock		*lk;
+	struct replicate_plan	 plan;
+	struct replica_list	 list;
+	struct replicate_stats	*stats;
+	struct buf		 parts;
+
+	pthread_mutex_t		 mutex;		/* guards what follows, the tasks' states, the list, and the calls of how's functions */
+	pthread_cond_t		 changed;
+	size_t			 next;
+	uint64_t		 done;		/* bytes */
+	bool			 broken;
+	struct err		 why;		/* then */
+};
+
+struct worker {
+	struct transfer		*t;
+	struct replica_link	 ln;
+	bool			 own;		/* its repositories are its own */
+	pthread_t		 thread;
+};
+
+static double
+seconds_since(const struct timespec *begun)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return ((double)(now.tv_sec - begun->tv_sec) + (double)(now.tv_nsec - begun->tv_nsec) / 1e9);
+}
+
+static void
+tick(void *arg, uint64_t more)
+{
+	struct transfer *t = arg;
+
+	pthread_mutex_lock(&t->mutex);
+	t->done += more;
+	if (t->how->tick != NULL)
+		t->how->tick(t->how->arg, t->done);
+	pthread_mutex_unlock(&t->mutex);
+}
+
+/* With the mutex. */
+static void
+set_state(struct transfer *t, struct task *k, enum task_state state)
+{
+	k->state = state;
+	pthread_cond_broadcast(&t->changed);
+}
+
+/* A point that cannot be had does not stop the others; anything else concerns all. */
+static void
+task_failed(struct transfer *t, struct task *k, const struct err *why)
+{
+	char spec[2 * NAMING_MAX];
+
+	pthread_mutex_lock(&t->mutex);
+	set_state(t, k, TASK_FAILED);
+	if (why->code == ESTALE)
+		t->stats->vanished++;
+	else if (why->code == EBADMSG) {
+		snprintf(spec, sizeof(spec), "%s@%s", k->p.folder, k->p.name);
+		t->how->failed(t->how->arg, spec, k->p.folder, why);
+		t->stats->failed++;
+	} else if (!t->broken) {
+		t->broken = true;
+		t->why = *why;
+	}
+	pthread_mutex_unlock(&t->mutex);
+}
+
+/* With the mutex. */
+static int
+note_sent(struct transfer *t, const struct task *k, const struct replica_send *s, struct err *err)
+{
+	struct replica rp = { .folder = (char *)(uintptr_t)k->p.folder, .there = k->as_pruned ? NULL : (char *)(uintptr_t)k->p.name,
+		.here = (char *)(uintptr_t)replica_send_here(s), .has_id = true, .replaces = k->replaces, .nreplaces = k->nreplaces };
+
+	memcpy(rp.id, k->id, sizeof(rp.id));
+	return (replica_add(&t->list, &rp, err));
+}
+
+static void
+task_done(struct transfer *t, struct task *k, const struct replica_send *s, double seconds)
+{
+	const struct manifest *m = replica_send_manifest(s);
+	struct replicated r = { .vm = m->vm, .machine = m->uuid != NULL ? m->uuid : m->vm, .here = replica_send_here(s), .stored = m->archive.size,
+		.resumed = replica_send_resumed(s), .seconds = seconds, .as_pruned = k->as_pruned };
+	struct err ignored = ERR_INIT;
+	char spec[2 * NAMING_MAX];
+
+	pthread_mutex_lock(&t->mutex);
+	/* Without its entry it is found again by its manifest. */
+	note_sent(t, k, s, &ignored);
+	r.spec = point_spec_format(m->vm, k->p.time, k->p.suffix, spec);
+	if (k->as_pruned)
+		t->stats->archives++;
+	else
+		t->stats->sent++;
+	t->stats->bytes += r.stored;
+	t->stats->resumed += r.resumed;
+	if (t->how->sent != NULL)
+		t->how->sent(t->how->arg, &r);
+	set_state(t, k, TASK_DONE);
+	pthread_mutex_unlock(&t->mutex);
+}
+
+/* Until the archives that it needs have their names.  They come before it in the order, so somebody has them in hand. */
+static int
+wait_for_needs(struct transfer *t, const struct task *k, struct err *err)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&t->mutex);
+	for (size_t i = 0; i < k->nafter && rc == 0; i++) {
+		const struct task *other = &t->plan.v[k->after[i]];
+
+		while (other->state != TASK_DONE && other->state != TASK_FAILED && !t->broken)
+			pthread_cond_wait(&t->changed, &t->mutex);
+		if (other->state != TASK_DONE)
+			rc = t->broken ? err_set(err, ECANCELED, "broken off") :
+			    err_set(err, EBADMSG, "%s@%s, which it needs, could not be copied", other->p.folder, other->p.name);
+	}
+	pthread_mutex_unlock(&t->mutex);
+	return (rc);
+}
+
+static void
+do_task(struct worker *w, struct task *k)
+{
+	struct replica_send *s;
+	struct err err = ERR_INIT;
+	struct timespec begun;
+
+	clock_gettime(CLOCK_MONOTONIC, &begun);
+	if ((s = replica_send_copy(&w->ln, &k->p, k->as_pruned, &err)) == NULL || wait_for_needs(w->t, k, &err) == -1 ||
+	    (k->packed && replica_send_check(s, &err) == -1) || replica_send_publish(s, &err) == -1)
+		task_failed(w->t, k, &err);
+	else
+		task_done(w->t, k, s, seconds_since(&begun));
+	replica_send_end(s);
+}
+
+static struct task *
+take_task(struct transfer *t)
+{
+	struct task *k = NULL;
+
+	pthread_mutex_lock(&t->mutex);
+	while (t->next < t->plan.n && t->plan.v[t->next].state != TASK_WAITS)
+		t->next++;
+	if (t->how->stop != NULL && *t->how->stop && !t->broken) {
+		t->broken = true;
+		err_set(&t->why, EINTR, "stopped; the next replication goes on from here");
+		pthread_cond_broadcast(&t->changed);
+	}
+	if (!t->broken && t->next < t->plan.n) {
+		k = &t->plan.v[t->next++];
+		k->state = TASK_RUNS;
+	}
+	pthread_mutex_unlock(&t->mutex);
+	return (k);
+}
+
+static void *
+work(void *arg)
+{
+	struct worker *w = arg;
+	struct transfer *t = w->t;
+	struct err err = ERR_INIT;
+	struct task *k;
+
+	if (w->own && ((w->ln.from = t->how->open_from(t->how->arg, &err)) == NULL || (w->ln.to = t->how->open_to(t->how->arg, &err)) == NULL))
+		return (NULL);		/* the server takes no more connections: those that are there do it */
+	while ((k = take_task(t)) != NULL)
+		do_task(w, k);
+	return (NULL);
+}
+
+static void
+run_workers(struct transfer *t, const struct replica_link *ln)
+{
+	size_t n = t->how->parallel > 0 ? t->how->parallel : 1, started = 1, waiting = 0;
+	struct worker w[REPLICATE_PARALLEL_MAX];
+	sigset_t all, old;
+
+	for (size_t i = 0; i < t->plan.n; i++)
+		waiting += t->plan.v[i].state == TASK_WAITS;
+	if (n > REPLICATE_PARALLEL_MAX)
+		n = REPLICATE_PARALLEL_MAX;
+	if (n > waiting)
+		n = waiting;
+	if (n == 0)
+		return;
+	/* Signals are for the program's own threads. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	for (; started < n; started++) {
+		w[started] = (struct worker){ .t = t, .ln = *ln, .own = true };
+		w[started].ln.from = w[started].ln.to = NULL;
+		if (pthread_create(&w[started].thread, NULL, work, &w[started]) != 0)
+			break;
+	}
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	w[0] = (struct worker){ .t = t, .ln = *ln, .own = false };
+	work(&w[0]);
+	for (size_t i = 1; i < started; i++) {
+		pthread_join(w[i].thread, NULL);
+		repo_close(w[i].ln.from);
+		repo_close(w[i].ln.to);
+	}
+}
+
+/* Archives that arrived in part. */
+
+static int
+add_part(void *arg, const char *name, struct err *err)
+{
+	size_t n = strlen(name);
+
+	return (n > 5 && (strcmp(name + n - 5, ".part") == 0 || strcmp(name + n - 4, ".new") == 0) ? buf_add(arg, name, n + 1, err) : 0);
+}
+
+static int
+list_parts(struct repo *to, struct buf *parts, struct err *err)
+{
+	return (store_list(to->st, REPLICAS_DIR, add_part, parts, err) == -1 && err->code != ENOENT ? -1 : 0);
+}
+
+/* Those that nobody will go on with: their archive is here, or they are old.  What cannot be removed stays until the next time. */
+static void
+remove_parts(struct transfer *t, struct repo *to)
+{
+	struct err ignored = ERR_INIT;
+	char path[3 * NAMING_MAX], token[LOCK_TOKEN_LEN], text[UUID_LEN];
+	const char *name;
+	struct store_stat sb;
+	archive_id id;
+
+	for (size_t at = 0; at < t->parts.len; at += strlen(name) + 1) {
+		name = t->parts.ptr + at;
+		snprintf(path, sizeof(path), "%s/%.200s", REPLICAS_DIR, name);
+		snprintf(text, sizeof(text), "%.36s", name);
+		if (uuid_parse(text, id) == -1 || strlen(name) < UUID_LEN || sscanf(name + UUID_LEN - 1, ".%16[0-9a-f]", token) != 1 ||
+		    lock_is_held(t->lk, token, &ignored) != 0 || store_stat(to->st, path, &sb, &ignored) == -1)
+			continue;
+		if (replica_holds(&t->list, id) == 1 || time(NULL) - sb.mtime > PART_DAYS * 86400)
+			store_unlink(to->st, path, &ignored);
+	}
+}
+
+static int
+replicate_between(const struct replicate *how, struct repo *from, struct repo *to, struct replicate_stats *stats, struct err *err)
+{
+	struct transfer t = { .how = how, .stats = stats, .plan = REPLICATE_PLAN_INIT, .list = REPLICA_LIST_INIT, .parts = BUF_INIT,
+		.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER, .why = ERR_INIT };
+	struct replica_link ln = { .from = from, .to = to, .job = how->job, .parts = &t.parts, .read_back = how->read_back, .stop = how->stop,
+		.tick = tick, .arg = &t };
+	struct err saved = ERR_INIT;
+	int rc = -1;
+
+	if (from->id[0] != '\0' && strcmp(from->id, to->id) == 0)
+		return (err_set(err, 0, "%s and %s are one repository, or copies of one: nothing is to be replicated", from->st->url, to->st->url));
+	snprintf(stats->from, sizeof(stats->from), "%s", from->id);
+	if ((t.lk = lock_run(to->st, how->program, how->wait_s, how->stop, err)) == NULL)
+		return (-1);
+	ln.lk = t.lk;
+	if (list_parts(to, &t.parts, err) == 0 && replica_list_load(to, from->id, &t.list, err) == 0 &&
+	    replicate_plan_make(how, from, to, &t.list, &t.plan, stats, err) == 0) {
+		if (how->begin != NULL)
+			how->begin(how->arg, t.plan.n, t.plan.bytes);
+		run_workers(&t, &ln);
+		*err = t.why;
+		rc = t.broken ? -1 : 0;
+	}
+	/* It only saves time: that it cannot be written is told by the next thing that is. */
+	replica_list_save(to, lock_token(t.lk), from->id, &t.list, &saved);
+	if (rc == 0)
+		remove_parts(&t, to);
+	lock_release(t.lk);
+	replicate_plan_free(&t.plan);
+	replica_list_free(&t.list);
+	buf_free(&t.parts);
+	return (rc);
+}
+
+int
+replicate_run(const struct replicate *how, struct replicate_stats *stats, struct err *err)
+{
+	struct repo *from, *to = NULL;
+	struct timespec begun;
+	unsigned int swept;
+	int rc = -1;
+
+	memset(stats, 0, sizeof(*stats));
+	clock_gettime(CLOCK_MONOTONIC, &begun);
+	if ((from = how->open_from(how->arg, err)) != NULL && (to = how->open_to(how->arg, err)) != NULL &&
+	    repo_sweep(to, how->program, &swept, err) == 0)
+		rc = replicate_between(how, from, to, stats, err);
+	stats->seconds = seconds_since(&begun);
+	repo_close(from);
+	repo_close(to);
+	return (rc);
+}
