@@ -192,7 +192,10 @@ write_lock_file(struct lock *lk, struct err *err)
 		goto out;
 	/* Under another name until it says whose it is: a lock that says nothing could not be broken for five minutes. */
 	snprintf(fresh, sizeof(fresh), "%s/new-%s.lock", LOCKS_DIR, lk->token);
-	if ((f = store_create(lk->st, fresh, err)) == NULL)
+	if ((f = store_create(lk->st, fresh, err)) == NULL && err->code == ENOENT &&
+	    (store_mkdir(lk->st, LOCKS_DIR, err) == 0 || err->code == EEXIST))
+		f = store_create(lk->st, fresh, err);
+	if (f == NULL)
 		goto out;
 	rc = store_append(f, text.ptr, text.len, err);
 	store_file_close(f);
@@ -268,7 +271,7 @@ lock_new(struct store *st, const char *program, const char *kind, struct err *er
 	pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);
 	pthread_cond_init(&lk->wake, &steady);
 	pthread_condattr_destroy(&steady);
-	if (io_random(random, sizeof(random), err) == -1 || (store_mkdir(st, LOCKS_DIR, err) == -1 && err->code != EEXIST)) {
+	if (io_random(random, sizeof(random), err) == -1) {
 		lock_release(lk);
 		return (NULL);
 	}

@@ -42,11 +42,11 @@ point_begin(struct repo *r, struct lock *lk, const char *vm, time_t t, struct er
 	char name[NAMING_MAX];
 
 	point_name(t, 1, name);
-	return (point_begin_named(r, lk, vm, t, name, err));
+	return (point_begin_named(r, lk, vm, t, name, false, err));
 }
 
 struct point_writer *
-point_begin_named(struct repo *r, struct lock *lk, const char *vm, time_t t, const char *name, struct err *err)
+point_begin_named(struct repo *r, struct lock *lk, const char *vm, time_t t, const char *name, bool known, struct err *err)
 {
 	struct point_writer *pw = calloc(1, sizeof(*pw));
 	struct point *p;
@@ -64,6 +64,10 @@ point_begin_named(struct repo *r, struct lock *lk, const char *vm, time_t t, con
 		goto fail;
 	snprintf(p->name, sizeof(p->name), "%s", name);
 	snprintf(pw->partial, sizeof(pw->partial), "%s/%.32s.%s.partial", p->folder, p->name, lock_token(lk));
+	if (known && store_mkdir(r->st, pw->partial, err) == 0) {
+		pw->made = true;
+		return (pw);
+	}
 	/* Another run of this machine, that fails just now, may take the empty folder away. */
 	for (tries = 0; tries < 10; tries++) {
 		if (store_mkdir(r->st, p->folder, err) == -1 && err->code != EEXIST)

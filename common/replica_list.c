@@ -153,30 +153,27 @@ replica_holds(const struct replica_list *l, const archive_id id)
 }
 
 int
-replica_forget_missing(struct replica_list *l, const struct points *places, struct err *err)
+replica_forget(struct replica_list *l, bool (*is_gone)(void *arg, const struct replica *), void *arg, struct err *err)
 {
-	json_t *here = json_object();
-	char key[KEY_LEN];
 	size_t kept = 0;
 	int rc = 0;
 
-	for (size_t i = 0; i < places->n && rc == 0; i++)
-		rc = note(here, key_of(places->v[i].folder, places->v[i].name, key), i, err);
+	for (size_t i = 0; i < l->n; i++) {
+		if (l->v[i].here != NULL && is_gone(arg, &l->v[i]))
+			replica_free(&l->v[i]);
+		else
+			l->v[kept++] = l->v[i];
+	}
+	if (kept == l->n)
+		return (0);
+	l->n = kept;
+	l->changed = true;
 	json_decref(l->by_there);
 	json_decref(l->by_here);
 	json_decref(l->by_id);
 	l->by_there = l->by_here = l->by_id = NULL;
-	for (size_t i = 0; i < l->n; i++) {
-		if (rc == 0 && l->v[i].here != NULL && json_object_get(here, key_of(l->v[i].folder, l->v[i].here, key)) == NULL) {
-			replica_free(&l->v[i]);
-			l->changed = true;
-		} else
-			l->v[kept++] = l->v[i];
-	}
-	l->n = kept;
 	for (size_t i = 0; i < l->n && rc == 0; i++)
 		rc = note_all(l, i, err);
-	json_decref(here);
 	return (rc);
 }
 
@@ -288,7 +285,8 @@ replica_list_save(struct repo *r, const char *token, const char *source, struct 
 	snprintf(fresh, sizeof(fresh), "%s/%s.%s.new", REPLICAS_DIR, source, token);
 	if (doc_write(json_pack("{s:i, s:s, s:o}", "format", 1, "source", source, "points", points), &text, err) == -1)
 		goto out;
-	if ((store_mkdir(r->st, REPLICAS_DIR, err) == -1 && err->code != EEXIST) || store_write_small(r->st, fresh, &text, err) == -1)
+	if (store_write_small(r->st, fresh, &text, err) == -1 && (err->code != ENOENT || (store_mkdir(r->st, REPLICAS_DIR, err) == -1 &&
+	    err->code != EEXIST) || store_write_small(r->st, fresh, &text, err) == -1))
 		goto out;
 	/* Between the two there is none, which is no harm. */
 	if ((store_unlink(r->st, path, err) == -1 && err->code != ENOENT) || store_rename(r->st, fresh, path, err) == -1) {

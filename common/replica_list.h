@@ -46,8 +46,8 @@ void replica_list_free(struct replica_list *l);
 /** replica_add(l, rp, err): Add a copy of ${rp}.  Fails: -1. */
 int replica_add(struct replica_list *l, const struct replica *rp, struct err *err);
 
-/** replica_forget_missing(l, places, err): Drop the entries that say they are here and are not among ${places}, all folders of this repository.  Fails: -1. */
-int replica_forget_missing(struct replica_list *l, const struct points *places, struct err *err);
+/** replica_forget(l, is_gone, arg, err): Drop the entries that say they are here, and of which ${is_gone} says otherwise.  Fails: -1. */
+int replica_forget(struct replica_list *l, bool (*is_gone)(void *arg, const struct replica *), void *arg, struct err *err);
 
 /** replica_find_there(l, folder, name), replica_find_here(l, folder, name): NULL when there is none. */
 const struct replica *replica_find_there(const struct replica_list *l, const char *folder, const char *name);

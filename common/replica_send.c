@@ -12,7 +12,6 @@
 #include "replica_list.h"
 
 #define CHUNK		((size_t)4 << 20)
-#define RESUME_LEAST	((uint64_t)8 << 20)	/* bytes of an archive: less than that is sooner sent again than looked at */
 #define SUMS_MAX	((size_t)64 << 10)
 #define SAMPLE		((size_t)256 << 10)	/* bytes that are read back at a time */
 #define PATH_LEN	(3 * NAMING_MAX)
@@ -21,6 +20,7 @@ struct replica_send {
 	const struct replica_link	*ln;
 	struct point			 p;
 	bool				 as_pruned;
+	struct replica_hint		 hint;
 	struct buf			 text;			/* its manifest, byte by byte */
 	struct manifest			 m;
 	struct buf			 sums, theirs;		/* SHA256SUMS */
@@ -371,7 +371,7 @@ send_archive(struct replica_send *s, struct store_file *in, char hex[SHA256_HEX]
 	if (sha == NULL)
 		return (-1);
 	s->resumed = 0;
-	out = in->size >= RESUME_LEAST ? open_part(s, in, &sha, err) : point_create(s->pw, s->m.archive.file, err);
+	out = in->size >= REPLICA_RESUME_LEAST ? open_part(s, in, &sha, err) : point_create(s->pw, s->m.archive.file, err);
 	if (out != NULL && copy_bytes(s, in, out, s->resumed, sha, err) == 0 && store_sync(out, err) == 0)
 		rc = sha256_end(sha, hex, err);
 	store_file_close(out);
@@ -478,7 +478,7 @@ write_marks(struct replica_send *s, struct err *err)
 }
 
 struct replica_send *
-replica_send_copy(const struct replica_link *ln, const struct point *p, bool as_pruned, struct err *err)
+replica_send_copy(const struct replica_link *ln, const struct point *p, bool as_pruned, const struct replica_hint *hint, struct err *err)
 {
 	struct replica_send *s = calloc(1, sizeof(*s));
 	char index[SHA256_HEX];
@@ -491,8 +491,9 @@ replica_send_copy(const struct replica_link *ln, const struct point *p, bool as_
 	s->ln = ln;
 	s->p = *p;
 	s->as_pruned = as_pruned;
+	s->hint = *hint;
 	s->m = (struct manifest)MANIFEST_INIT;
-	if (read_manifest(s, err) == 0 && (s->pw = point_begin_named(ln->to, ln->lk, s->m.vm, p->time, p->name, err)) != NULL &&
+	if (read_manifest(s, err) == 0 && (s->pw = point_begin_named(ln->to, ln->lk, s->m.vm, p->time, p->name, hint->has_machine, err)) != NULL &&
 	    copy_index(s, index, err) == 0 && make_sums(s, index, err) == 0 && copy_archive(s, err) == 0 && write_marks(s, err) == 0)
 		return (s);
 	replica_send_end(s);
@@ -569,7 +570,9 @@ replica_send_publish(struct replica_send *s, struct err *err)
 	if (s->part[0] != '\0' && point_take(s->pw, s->part, s->m.archive.file, err) == -1)
 		return (-1);
 	s->part[0] = '\0';
-	if ((is_free = point_name_is_free(s->ln->to, &want, err)) == -1)
+	/* Nobody else gives a point that name meanwhile, or the rename, which never replaces, tells. */
+	is_free = 1;
+	if (s->hint.has_name && (is_free = point_name_is_free(s->ln->to, &want, err)) == -1)
 		return (-1);
 	return (point_publish_text(s->pw, s->as_pruned ? PRUNED_NAME : MANIFEST_NAME, &s->text, is_free ? s->p.name : NULL, &s->sums, err));
 }

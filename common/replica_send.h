@@ -12,6 +12,8 @@
 
 #include "repo.h"
 
+#define REPLICA_RESUME_LEAST	((uint64_t)8 << 20)	/* bytes of an archive: less than that is sooner sent again than looked at */
+
 /* Two repositories, open. */
 struct replica_link {
 	struct repo			*from, *to;
@@ -24,17 +26,23 @@ struct replica_link {
 	void				*arg;
 };
 
+/* What is known of the far end, which spares asking. */
+struct replica_hint {
+	bool	has_machine;		/* the machine has points there */
+	bool	has_name;		/* the point's name is taken there, or may be */
+};
+
 struct replica_send;
 
 /**
- * replica_send_copy(ln, p, as_pruned, err):
+ * replica_send_copy(ln, p, as_pruned, hint, err):
  * Copy the point ${p} of ln->from: all its files, durable, under a name that no reader sees.  With ${as_pruned}, as one that is not listed there: only its
  * archive is wanted.
  *
  * Fails: NULL; err->code is ESTALE when the point is gone at the source, or no longer what it was when it was looked at; EBADMSG when it is damaged there;
  * EINTR when *ln->stop is set; anything else: one of the two cannot be used just now.
  */
-struct replica_send *replica_send_copy(const struct replica_link *ln, const struct point *p, bool as_pruned, struct err *err);
+struct replica_send *replica_send_copy(const struct replica_link *ln, const struct point *p, bool as_pruned, const struct replica_hint *hint, struct err *err);
 
 /**
  * replica_send_check(s, err):

@@ -33,8 +33,19 @@ struct transfer {
 struct worker {
 	struct transfer		*t;
 	struct replica_link	 ln;
-	bool			 own;		/* its repositories are its own */
 	pthread_t		 thread;
+};
+
+/* Each further thread has repositories of its own; they are opened while it is found out what there is to do. */
+struct opening {
+	const struct replicate	*how;
+	struct repo		*from, *to;
+	pthread_t		 thread;
+};
+
+struct crew {
+	struct opening		 v[REPLICATE_PARALLEL_MAX];
+	size_t			 n;
 };
 
 static double
@@ -151,7 +162,7 @@ do_task(struct worker *w, struct task *k)
 	struct timespec begun;
 
 	clock_gettime(CLOCK_MONOTONIC, &begun);
-	if ((s = replica_send_copy(&w->ln, &k->p, k->as_pruned, &err)) == NULL || wait_for_needs(w->t, k, &err) == -1 ||
+	if ((s = replica_send_copy(&w->ln, &k->p, k->as_pruned, &k->hint, &err)) == NULL || wait_for_needs(w->t, k, &err) == -1 ||
 	    (k->packed && replica_send_check(s, &err) == -1) || replica_send_publish(s, &err) == -1)
 		task_failed(w->t, k, &err);
 	else
@@ -181,52 +192,87 @@ take_task(struct transfer *t)
 }
 
 static void *
+open_both(void *arg)
+{
+	struct opening *o = arg;
+	struct err ignored = ERR_INIT;		/* the server takes no more connections: those that are there do it */
+
+	if ((o->from = o->how->open_from(o->how->arg, &ignored)) != NULL)
+		o->to = o->how->open_to(o->how->arg, &ignored);
+	return (NULL);
+}
+
+/* Signals are for the program's own threads. */
+static int
+start_thread(pthread_t *thread, void *(*fn)(void *), void *arg)
+{
+	sigset_t all, old;
+	int r;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	r = pthread_create(thread, NULL, fn, arg);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return (r);
+}
+
+static void
+crew_open(struct crew *c, const struct replicate *how)
+{
+	for (c->n = 0; c->n + 1 < how->parallel && c->n < REPLICATE_PARALLEL_MAX - 1; c->n++) {
+		c->v[c->n] = (struct opening){ .how = how };
+		if (start_thread(&c->v[c->n].thread, open_both, &c->v[c->n]) != 0)
+			break;
+	}
+}
+
+static void
+crew_wait(struct crew *c)
+{
+	for (size_t i = 0; i < c->n; i++)
+		pthread_join(c->v[i].thread, NULL);
+}
+
+static void
+crew_close(struct crew *c)
+{
+	for (size_t i = 0; i < c->n; i++) {
+		repo_close(c->v[i].from);
+		repo_close(c->v[i].to);
+	}
+}
+
+static void *
 work(void *arg)
 {
 	struct worker *w = arg;
-	struct transfer *t = w->t;
-	struct err err = ERR_INIT;
 	struct task *k;
 
-	if (w->own && ((w->ln.from = t->how->open_from(t->how->arg, &err)) == NULL || (w->ln.to = t->how->open_to(t->how->arg, &err)) == NULL))
-		return (NULL);		/* the server takes no more connections: those that are there do it */
-	while ((k = take_task(t)) != NULL)
+	while ((k = take_task(w->t)) != NULL)
 		do_task(w, k);
 	return (NULL);
 }
 
 static void
-run_workers(struct transfer *t, const struct replica_link *ln)
+run_workers(struct transfer *t, const struct replica_link *ln, const struct crew *crew)
 {
-	size_t n = t->how->parallel > 0 ? t->how->parallel : 1, started = 1, waiting = 0;
 	struct worker w[REPLICATE_PARALLEL_MAX];
-	sigset_t all, old;
+	size_t started = 0;
 
-	for (size_t i = 0; i < t->plan.n; i++)
-		waiting += t->plan.v[i].state == TASK_WAITS;
-	if (n > REPLICATE_PARALLEL_MAX)
-		n = REPLICATE_PARALLEL_MAX;
-	if (n > waiting)
-		n = waiting;
-	if (n == 0)
-		return;
-	/* Signals are for the program's own threads. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	for (; started < n; started++) {
-		w[started] = (struct worker){ .t = t, .ln = *ln, .own = true };
-		w[started].ln.from = w[started].ln.to = NULL;
-		if (pthread_create(&w[started].thread, NULL, work, &w[started]) != 0)
+	for (size_t i = 0; i < crew->n; i++) {
+		if (crew->v[i].from == NULL || crew->v[i].to == NULL)
+			continue;
+		w[started] = (struct worker){ .t = t, .ln = *ln };
+		w[started].ln.from = crew->v[i].from;
+		w[started].ln.to = crew->v[i].to;
+		if (start_thread(&w[started].thread, work, &w[started]) != 0)
 			break;
+		started++;
 	}
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	w[0] = (struct worker){ .t = t, .ln = *ln, .own = false };
-	work(&w[0]);
-	for (size_t i = 1; i < started; i++) {
+	w[started] = (struct worker){ .t = t, .ln = *ln };
+	work(&w[started]);
+	for (size_t i = 0; i < started; i++)
 		pthread_join(w[i].thread, NULL);
-		repo_close(w[i].ln.from);
-		repo_close(w[i].ln.to);
-	}
 }
 
 /* Archives that arrived in part. */
@@ -267,6 +313,40 @@ remove_parts(struct transfer *t, struct repo *to)
 	}
 }
 
+static bool
+has_large(const struct replicate_plan *plan)
+{
+	for (size_t i = 0; i < plan->n; i++)
+		if (plan->v[i].size >= REPLICA_RESUME_LEAST)
+			return (true);
+	return (false);
+}
+
+/* Nobody may be in the way of sweeping: it is done before our own lock is held, and only where there is something to sweep. */
+static int
+make_plan(struct transfer *t, struct repo *from, struct repo *to, struct err *err)
+{
+	const struct replicate *how = t->how;
+	struct replicate_stats fresh = *t->stats;
+	unsigned int swept;
+
+	for (int try = 0; try < 2; try++) {
+		*t->stats = fresh;
+		if ((t->lk = lock_run(to->st, how->program, how->wait_s, how->stop, err)) == NULL || replica_list_load(to, from->id, &t->list, err) == -1 ||
+		    replicate_plan_make(how, from, to, &t->list, &t->plan, t->stats, err) == -1)
+			return (-1);
+		if (!t->plan.leftovers || try > 0)
+			break;
+		replicate_plan_free(&t->plan);
+		replica_list_free(&t->list);
+		lock_release(t->lk);
+		t->lk = NULL;
+		if (repo_sweep(to, how->program, &swept, err) == -1)
+			return (-1);
+	}
+	return (!has_large(&t->plan) ? 0 : list_parts(to, &t->parts, err));
+}
+
 static int
 replicate_between(const struct replicate *how, struct repo *from, struct repo *to, struct replicate_stats *stats, struct err *err)
 {
@@ -275,27 +355,30 @@ replicate_between(const struct replicate *how, struct repo *from, struct repo *t
 	struct replica_link ln = { .from = from, .to = to, .job = how->job, .parts = &t.parts, .read_back = how->read_back, .stop = how->stop,
 		.tick = tick, .arg = &t };
 	struct err saved = ERR_INIT;
-	int rc = -1;
+	struct crew crew = { .n = 0 };
+	int rc;
 
 	if (from->id[0] != '\0' && strcmp(from->id, to->id) == 0)
 		return (err_set(err, 0, "%s and %s are one repository, or copies of one: nothing is to be replicated", from->st->url, to->st->url));
 	snprintf(stats->from, sizeof(stats->from), "%s", from->id);
-	if ((t.lk = lock_run(to->st, how->program, how->wait_s, how->stop, err)) == NULL)
-		return (-1);
-	ln.lk = t.lk;
-	if (list_parts(to, &t.parts, err) == 0 && replica_list_load(to, from->id, &t.list, err) == 0 &&
-	    replicate_plan_make(how, from, to, &t.list, &t.plan, stats, err) == 0) {
+	crew_open(&crew, how);
+	rc = make_plan(&t, from, to, err);
+	crew_wait(&crew);
+	if (rc == 0) {
+		ln.lk = t.lk;
 		if (how->begin != NULL)
 			how->begin(how->arg, t.plan.n, t.plan.bytes);
-		run_workers(&t, &ln);
+		run_workers(&t, &ln, &crew);
 		*err = t.why;
 		rc = t.broken ? -1 : 0;
 	}
 	/* It only saves time: that it cannot be written is told by the next thing that is. */
-	replica_list_save(to, lock_token(t.lk), from->id, &t.list, &saved);
+	if (t.lk != NULL)
+		replica_list_save(to, lock_token(t.lk), from->id, &t.list, &saved);
 	if (rc == 0)
 		remove_parts(&t, to);
 	lock_release(t.lk);
+	crew_close(&crew);
 	replicate_plan_free(&t.plan);
 	replica_list_free(&t.list);
 	buf_free(&t.parts);
@@ -307,13 +390,11 @@ replicate_run(const struct replicate *how, struct replicate_stats *stats, struct
 {
 	struct repo *from, *to = NULL;
 	struct timespec begun;
-	unsigned int swept;
 	int rc = -1;
 
 	memset(stats, 0, sizeof(*stats));
 	clock_gettime(CLOCK_MONOTONIC, &begun);
-	if ((from = how->open_from(how->arg, err)) != NULL && (to = how->open_to(how->arg, err)) != NULL &&
-	    repo_sweep(to, how->program, &swept, err) == 0)
+	if ((from = how->open_from(how->arg, err)) != NULL && (to = how->open_to(how->arg, err)) != NULL)
 		rc = replicate_between(how, from, to, stats, err);
 	stats->seconds = seconds_since(&begun);
 	repo_close(from);

@@ -15,6 +15,8 @@ struct planning {
 	struct replica_list	*l;
 	struct replicate_plan	*plan;
 	struct replicate_stats	*stats;
+	json_t			*machines;	/* folders of machines here: true when it was listed */
+	json_t			*taken;		/* "folder/point" of the names in these */
 	struct catalog		 source;	/* loaded when an archive is wanted that no new point holds */
 	bool			 has_source;
 	time_t			 now;
@@ -64,16 +66,116 @@ learn_place(struct planning *pl, const struct point *place, struct err *err)
 	return (rc);
 }
 
+/*
+ * A machine of which nothing is new at the source is not looked at, as long as its folder is there: over a slow line that is what takes long.  Of the
+ * others all folders are.
+ */
+struct looking {
+	struct planning	*pl;
+	const char	*folder;
+	struct points	 places;
+};
+
 static int
-learn_places(struct planning *pl, struct err *err)
+set_add(json_t *set, const char *key, struct err *err)
+{
+	return (json_object_set_new_nocheck(set, key, json_true()) == 0 ? 0 : err_nomem(err));
+}
+
+static const char *
+key_of(const char *folder, const char *name, char out[2 * NAMING_MAX])
+{
+	snprintf(out, 2 * NAMING_MAX, "%s/%s", folder, name);
+	return (out);
+}
+
+static int
+add_machine(void *arg, const char *name, struct err *err)
+{
+	struct planning *pl = arg;
+
+	return (name[0] == '.' || json_object_set_new_nocheck(pl->machines, name, json_false()) == 0 ? 0 : err_nomem(err));
+}
+
+static bool
+ends_with(const char *name, const char *ending)
+{
+	size_t n = strlen(name), e = strlen(ending);
+
+	return (n > e && strcmp(name + n - e, ending) == 0);
+}
+
+static int
+add_place(void *arg, const char *name, struct err *err)
+{
+	struct looking *lo = arg;
+	struct point p = { .suffix = 0 };
+	char base[NAMING_MAX], key[2 * NAMING_MAX];
+	struct points *ps = &lo->places;
+	struct point *v;
+
+	lo->pl->plan->leftovers |= ends_with(name, ".partial") || ends_with(name, PLACE_NEW) || ends_with(name, PLACE_OLD);
+	if (!point_place_parse(name, base, &p.time, &p.suffix))
+		return (0);
+	if (ps->n == ps->cap) {
+		ps->cap = ps->cap == 0 ? 64 : ps->cap * 2;
+		if ((v = realloc(ps->v, ps->cap * sizeof(*v))) == NULL)
+			return (err_nomem(err));
+		ps->v = v;
+	}
+	snprintf(p.folder, sizeof(p.folder), "%s", lo->folder);
+	snprintf(p.name, sizeof(p.name), "%s", name);
+	ps->v[ps->n++] = p;
+	return (set_add(lo->pl->taken, key_of(lo->folder, base, key), err) == -1 ? -1 : set_add(lo->pl->taken, key_of(lo->folder, name, key), err));
+}
+
+/* List the machine's folder here, once. */
+static int
+look_at_machine(struct planning *pl, const char *folder, struct points *places, struct err *err)
+{
+	struct looking lo = { .pl = pl, .folder = folder, .places = *places };
+	json_t *seen = json_object_get(pl->machines, folder);
+	int rc;
+
+	if (seen == NULL || json_is_true(seen))
+		return (0);
+	rc = store_list(pl->to->st, folder, add_place, &lo, err);
+	*places = lo.places;
+	if (rc == -1 && (err->code == ENOENT || err->code == ENOTDIR)) {
+		json_object_del(pl->machines, folder);
+		return (0);
+	}
+	return (rc == -1 ? -1 : set_add(pl->machines, folder, err));
+}
+
+static bool
+is_gone(void *arg, const struct replica *rp)
+{
+	const struct planning *pl = arg;
+	const json_t *seen = json_object_get(pl->machines, rp->folder);
+	char key[2 * NAMING_MAX];
+
+	return (seen == NULL || (json_is_true(seen) && json_object_get(pl->taken, key_of(rp->folder, rp->here, key)) == NULL));
+}
+
+/* ${ps} are the points there. */
+static int
+learn_places(struct planning *pl, const struct points *ps, const char *only, struct err *err)
 {
 	struct points places = POINTS_INIT;
-	int rc = repo_all_places(pl->to, &places, err);
+	int rc = store_list(pl->to->st, ".", add_machine, pl, err);
 
+	/* Machines whose folder went. */
 	if (rc == 0)
-		rc = replica_forget_missing(pl->l, &places, err);
+		rc = replica_forget(pl->l, is_gone, pl, err);
+	for (size_t i = 0; i < ps->n && rc == 0; i++)
+		if ((only == NULL || strcmp(ps->v[i].folder, only) == 0) && utf8_valid(ps->v[i].folder) &&
+		    replica_find_there(pl->l, ps->v[i].folder, ps->v[i].name) == NULL)
+			rc = look_at_machine(pl, ps->v[i].folder, &places, err);
+	if (rc == 0)
+		rc = replica_forget(pl->l, is_gone, pl, err);
 	for (size_t i = 0; i < places.n && rc == 0; i++)
-		if (utf8_valid(places.v[i].folder) && replica_find_here(pl->l, places.v[i].folder, places.v[i].name) == NULL)
+		if (replica_find_here(pl->l, places.v[i].folder, places.v[i].name) == NULL)
 			rc = learn_place(pl, &places.v[i], err);
 	points_free(&places);
 	return (rc);
@@ -110,7 +212,7 @@ is_same_point(const struct manifest *a, const struct manifest *b)
 		return (false);
 	for (size_t i = 0; i < a->ndisks; i++)
 		if (!is_text_equal(a->disks[i].target, b->disks[i].target) || a->disks[i].size != b->disks[i].size ||
-		    a->disks[i].provisioned != b->disks[i].provisioned || !is_text_equal(a->disks[i].identity, b->disks[i].identity))
+		    a->disks[i].provisioned != b->disks[i].provisioned || !is_text_equal(a->disks[i].source, b->disks[i].source) || !is_text_equal(a->disks[i].identity, b->disks[i].identity))
 			return (false);
 	return (true);
 }
@@ -169,6 +271,16 @@ new_task(struct replicate_plan *plan, struct err *err)
 	return (v);
 }
 
+static void
+set_hint(const struct planning *pl, struct task *t)
+{
+	char key[2 * NAMING_MAX];
+
+	/* What is not listed here by now may be anything. */
+	t->hint.has_machine = json_is_true(json_object_get(pl->machines, t->p.folder));
+	t->hint.has_name = !t->hint.has_machine || json_object_get(pl->taken, key_of(t->p.folder, t->p.name, key)) != NULL;
+}
+
 static int
 add_task(struct planning *pl, const struct point *p, const struct manifest *m, const archive_id id, struct err *err)
 {
@@ -178,6 +290,7 @@ add_task(struct planning *pl, const struct point *p, const struct manifest *m, c
 	if (t == NULL)
 		return (-1);
 	t->p = *p;
+	set_hint(pl, t);
 	t->size = m->archive.size;
 	memcpy(t->id, id, sizeof(t->id));
 	uuid_text(id, text);
@@ -275,7 +388,8 @@ find_new(struct planning *pl, struct err *err)
 	size_t wanted = 0;
 	int rc = -1;
 
-	if ((pl->how->vm != NULL && name_escape(pl->how->vm, only, err) == -1) || repo_all_points(pl->from, &ps, err) == -1)
+	if ((pl->how->vm != NULL && name_escape(pl->how->vm, only, err) == -1) || repo_all_points(pl->from, &ps, err) == -1 ||
+	    learn_places(pl, &ps, pl->how->vm != NULL ? only : NULL, err) == -1)
 		goto out;
 	for (size_t i = 0; i < ps.n; i++) {
 		struct point p = ps.v[i];
@@ -354,6 +468,7 @@ want_archive(struct planning *pl, const archive_id id, struct err *err)
 		return (-1);
 	t->p = e->point;
 	t->as_pruned = true;
+	set_hint(pl, t);
 	t->size = e->stored;
 	memcpy(t->id, e->id, sizeof(t->id));
 	if ((t->replaces = calloc(e->nreplaces + 1, sizeof(archive_id))) == NULL) {
@@ -493,13 +608,16 @@ replicate_plan_make(const struct replicate *how, struct repo *from, struct repo 
 	int rc = -1;
 
 	*out = (struct replicate_plan)REPLICATE_PLAN_INIT;
-	if ((out->by_id = json_object()) == NULL) {
+	out->by_id = json_object();
+	pl.machines = json_object();
+	pl.taken = json_object();
+	if (out->by_id == NULL || pl.machines == NULL || pl.taken == NULL)
 		err_nomem(err);
-		return (-1);
-	}
-	if (learn_places(&pl, err) == 0 && find_new(&pl, err) == 0 && find_needs(&pl, err) == 0 && sort_tasks(&pl, err) == 0)
+	else if (find_new(&pl, err) == 0 && find_needs(&pl, err) == 0 && sort_tasks(&pl, err) == 0)
 		rc = 0;
 	catalog_free(&pl.source);
+	json_decref(pl.machines);
+	json_decref(pl.taken);
 	return (rc);
 }
 

@@ -7,6 +7,7 @@
 #define OVB_REPLICATE_PLAN_H
 
 #include "replica_list.h"
+#include "replica_send.h"
 #include "replicate.h"
 
 enum task_state { TASK_WAITS, TASK_RUNS, TASK_DONE, TASK_FAILED };
@@ -24,6 +25,7 @@ struct task {
 	size_t		*after;			/* tasks, all before it in the order, that must be done first */
 	size_t		 nafter;
 	enum task_state	 state;
+	struct replica_hint hint;
 };
 
 struct replicate_plan {
@@ -31,7 +33,7 @@ struct replicate_plan {
 	size_t		 n, cap;
 	uint64_t	 bytes;
 	json_t		*by_id;			/* archive id -> task */
-	bool		 damaged;		/* the source could not be read whole */
+	bool		 leftovers;		/* an interrupted run left something where points go */
 };
 
 #define REPLICATE_PLAN_INIT	{ NULL, 0, 0, 0, NULL, false }

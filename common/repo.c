@@ -1,6 +1,8 @@
 #include "repo.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -261,31 +263,114 @@ add_machine(void *arg, const char *name, struct err *err)
 {
 	struct buf *names = arg;
 
-	if (name[0] == '.')
+	if (name[0] == '.' || strcmp(name, REPOSITORY_NAME) == 0)
 		return (0);
 	return (buf_add(names, name, strlen(name) + 1, err));
+}
+
+/* Machines are listed several at a time where each question takes its time on the way. */
+#define LISTERS		4
+
+struct list_all {
+	struct repo	*r;
+	bool		 places;
+	struct buf	 names;
+	pthread_mutex_t	 mutex;		/* guards what follows */
+	size_t		 at;
+	struct points	*out;
+	int		 rc;
+	struct err	 why;		/* then */
+};
+
+static int
+append_points(struct points *out, const struct points *more, struct err *err)
+{
+	struct point *v;
+
+	if (more->n == 0)
+		return (0);
+	if (out->n + more->n > out->cap) {
+		if ((v = realloc(out->v, (out->n + more->n) * 2 * sizeof(*v))) == NULL)
+			return (err_nomem(err));
+		out->v = v;
+		out->cap = (out->n + more->n) * 2;
+	}
+	memcpy(out->v + out->n, more->v, more->n * sizeof(*more->v));
+	out->n += more->n;
+	return (0);
+}
+
+/* What is no folder is none of a machine. */
+static int
+list_if_folder(struct list_all *la, const char *name, struct points *out, struct err *err)
+{
+	struct store_stat sb;
+
+	if (list_machine(la->r, name, la->places, out, err) == 0)
+		return (0);
+	/* Readers take no lock: what goes meanwhile is no error. */
+	if (err->code == ENOENT || err->code == ENOTDIR || is_lost_and_found(name, err))
+		return (0);
+	return (store_stat(la->r->st, name, &sb, &(struct err)ERR_INIT) == 0 && !sb.is_dir ? 0 : -1);
+}
+
+static void *
+list_machines(void *arg)
+{
+	struct list_all *la = arg;
+	struct points mine;
+	struct err err;
+	const char *name;
+	int rc;
+
+	pthread_mutex_lock(&la->mutex);
+	while (la->rc == 0 && la->at < la->names.len) {
+		name = la->names.ptr + la->at;
+		la->at += strlen(name) + 1;
+		pthread_mutex_unlock(&la->mutex);
+		mine = (struct points)POINTS_INIT;
+		err = (struct err)ERR_INIT;
+		rc = list_if_folder(la, name, &mine, &err);
+		pthread_mutex_lock(&la->mutex);
+		if (rc == -1 || append_points(la->out, &mine, &err) == -1) {
+			la->rc = -1;
+			la->why = err;
+		}
+		points_free(&mine);
+	}
+	pthread_mutex_unlock(&la->mutex);
+	return (NULL);
 }
 
 static int
 list_all(struct repo *r, bool places, struct points *out, struct err *err)
 {
-	struct buf names = BUF_INIT;
-	struct store_stat sb;
-	int rc = -1;
+	struct list_all la = { .r = r, .places = places, .names = BUF_INIT, .mutex = PTHREAD_MUTEX_INITIALIZER, .out = out, .why = ERR_INIT };
+	pthread_t threads[LISTERS - 1];
+	sigset_t all, old;
+	size_t n = 0;
 
-	if (store_list(r->st, ".", add_machine, &names, err) == -1)
-		goto out;
-	for (size_t at = 0; at < names.len; at += strlen(names.ptr + at) + 1) {
-		/* Readers take no lock: what goes meanwhile is no error. */
-		if ((store_stat(r->st, names.ptr + at, &sb, err) == -1 ||
-		    (sb.is_dir && list_machine(r, names.ptr + at, places, out, err) == -1)) && err->code != ENOENT &&
-		    !is_lost_and_found(names.ptr + at, err))
-			goto out;
+	if (store_list(r->st, ".", add_machine, &la.names, err) == -1) {
+		buf_free(&la.names);
+		return (-1);
 	}
-	rc = 0;
-out:
-	buf_free(&names);
-	return (rc);
+	/* Signals are for the program's own threads. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	while (r->st->remote && la.names.len > 0 && n < LISTERS - 1 && pthread_create(&threads[n], NULL, list_machines, &la) == 0)
+		n++;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	list_machines(&la);
+	while (n > 0)
+		pthread_join(threads[--n], NULL);
+	buf_free(&la.names);
+	if (la.rc == -1) {
+		*err = la.why;
+		return (-1);
+	}
+	if (out->n > 1)
+		qsort(out->v, out->n, sizeof(*out->v), compare_points);
+	return (0);
 }
 
 int

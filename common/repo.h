@@ -136,8 +136,12 @@ struct point_writer;
 /** point_begin(r, lk, vm, t, err): Begin a point of the machine ${vm} (its name) at the time ${t}.  Fails: NULL. */
 struct point_writer *point_begin(struct repo *r, struct lock *lk, const char *vm, time_t t, struct err *err);
 
-/** point_begin_named(r, lk, vm, t, name, err): The same, of which ${name} is what it will be called, so that two of one second do not meet. */
-struct point_writer *point_begin_named(struct repo *r, struct lock *lk, const char *vm, time_t t, const char *name, struct err *err);
+/**
+ * point_begin_named(r, lk, vm, t, name, known, err):
+ * The same, of which ${name} is what it will be called, so that two of one second do not meet.  ${known}: the machine has points, so that its folder is there
+ * and durable.
+ */
+struct point_writer *point_begin_named(struct repo *r, struct lock *lk, const char *vm, time_t t, const char *name, bool known, struct err *err);
 
 /** point_create(pw, name, err): A new file in it.  Fails: NULL. */
 struct store_file *point_create(struct point_writer *pw, const char *name, struct err *err);

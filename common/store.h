@@ -5,8 +5,8 @@
  * new, appended to once, made durable, and given their final place by a rename that never replaces.
  *
  * Errors: -1 or NULL with the object's full name in the text, and err->code an errno value: ENOENT and EEXIST are told apart.
- * Threads: a store is used by one thread at a time, but for store_file_read(), which any number may call, and what a lock's renewal
- *          uses, store_read_small() and store_touch().
+ * Threads: a store is used by one thread at a time, but for store_file_read(), store_list(), store_stat(), and what a lock's renewal uses,
+ *          store_read_small() and store_touch(), which any number may call.
  */
 #ifndef OVB_STORE_H
 #define OVB_STORE_H

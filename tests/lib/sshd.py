@@ -51,7 +51,7 @@ def children(pid):
 
 
 class Server:
-    def __init__(self, folder, kinds=('ed25519', 'ecdsa', 'rsa'), sftp='internal-sftp', options=()):
+    def __init__(self, folder, kinds=('ed25519', 'ecdsa', 'rsa'), sftp='internal-sftp', options=(), shell=False):
         self.folder = os.path.abspath(folder)
         os.makedirs(self.folder, exist_ok=True)
         os.makedirs('/run/sshd', exist_ok=True)
@@ -59,7 +59,7 @@ class Server:
         self.authorized = os.path.join(self.folder, 'authorized_keys')
         with open(self.authorized, 'w', encoding='utf-8'):
             pass
-        self.sftp, self.options = sftp, options
+        self.sftp, self.options, self.shell = sftp, options, shell
         self.port = free_port()
         self.child = None
         self.start()
@@ -71,7 +71,7 @@ class Server:
             f.write(''.join(line + '\n' for line in (
                 'ListenAddress 127.0.0.1', 'Port %d' % self.port, 'PidFile none', 'StrictModes no', 'UsePAM no', 'LogLevel ERROR',
                 'PasswordAuthentication no', 'KbdInteractiveAuthentication no', 'PermitRootLogin yes', 'MaxStartups 50', 'UseDNS no',
-                'AuthorizedKeysFile ' + self.authorized, 'Subsystem sftp ' + self.sftp, 'ForceCommand ' + self.sftp,
+                'AuthorizedKeysFile ' + self.authorized, 'Subsystem sftp ' + self.sftp, *([] if self.shell else ['ForceCommand ' + self.sftp]),
                 *('HostKey ' + key for key in self.keys.values()), *self.options)))
         with open(os.path.join(self.folder, 'log'), 'ab') as log:
             self.child = tap.start([SSHD, '-D', '-e', '-f', config], stdout=log, stderr=log, stdin=-3)
