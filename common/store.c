@@ -235,7 +235,7 @@ remove_tree(struct store *st, const char *path, int depth, struct err *err)
 		}
 		if (store_stat(st, child, &sb, err) == -1)
 			goto out;
-		if (sb.is_dir ? (depth == 0 ? err_set(err, ENOTEMPTY, "%s/%s is deeper than any folder of a repository", st->url, child) :
+		if (sb.is_dir ? (depth == 0 ? err_plain(err, ENOTEMPTY, "%s/%s is deeper than any folder of a repository", st->url, child) :
 		    remove_tree(st, child, depth - 1, err)) == -1 : store_unlink(st, child, err) == -1)
 			goto out;
 	}
