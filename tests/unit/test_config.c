@@ -572,7 +572,7 @@ static char top[4096];
 static void
 shipped_files_are_good(void **state)
 {
-	static const char *const names[] = { "minimal", "example" };
+	static const char *const names[] = { "minimal.conf", "backupd.conf.example" };
 	struct err err = ERR_INIT;
 	char path[8192];
 	struct conf *c;
@@ -580,7 +580,7 @@ shipped_files_are_good(void **state)
 
 	(void)state;
 	for (i = 0; i < 2; i++) {
-		snprintf(path, sizeof(path), "%s/conf/backupd.conf.%s", top, names[i]);
+		snprintf(path, sizeof(path), "%s/conf/%s", top, names[i]);
 		c = conf_load(path, &err);
 		assert_string_equal(err.text, "");
 		assert_non_null(c);
