@@ -135,8 +135,12 @@ def test_minimal():
     r = checked('minimal.conf')
     tap.is_((r.status, r.stderr), (0, ''), 'without a warning')
     os.makedirs('var/backups')
-    r = tap.run([ovb.BACKUPD, '--config', 'minimal.conf', '--once', 'images'])
+    r = tap.run([ovb.BACKUPD, '--config', 'minimal.conf', '--once', 'images'], umask=0)
     tap.is_((r.status, len(ovb.points('var/backups/vm'))), (0, 1), 'and is enough for a backup') or tap.diag(r.stderr)
+    modes = {os.path.join(at, name): os.lstat(os.path.join(at, name)).st_mode & 0o777 for at, folders, files in os.walk('var/backups/vm') for name in ['.', *folders, *files]}
+    open_ = ['%s: %o' % (path, mode) for path, mode in modes.items() if mode != (0o700 if os.path.isdir(path) else 0o600)]
+    tap.ok(len(modes) > 5, 'it made files and folders')
+    tap.is_(open_, [], 'which only their owner may read')
 
 
 test_defaults()
