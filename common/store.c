@@ -125,7 +125,7 @@ int
 store_sha256(struct store *st, const char *path, uint64_t n, char hex[SHA256_HEX], struct err *err)
 {
 	if (st->ops->sha256 == NULL)
-		return (err_set(err, ENOTSUP, "%s computes no SHA-256 itself", st->url));
+		return (err_plain(err, ENOTSUP, "%s computes no SHA-256 itself", st->url));
 	return (st->ops->sha256(st, path, n, hex, err));
 }
 

@@ -1,7 +1,7 @@
 """The messages of the programs, as their sources have them.
 
     for m in messages.every():
-        m.where, m.function, m.text, m.literals      "common/lock.c:301", "err_set", the format, its literal parts
+        m.where, m.function, m.text, m.literals      "common/lock.c:301", "err_set", the format, its literal parts; m.code the error's, as it is written
 
 A call is read to its closing bracket; a format may be put together from literals, macros (here as <NAME>) and a choice (a ? b : c).
 """
@@ -17,7 +17,7 @@ FUNCTIONS = {'err_set': 2, 'err_plain': 2, 'err_wrap': 1, 'conf_fail': 3, 'fprin
 FOLDERS = 'common', 'backupd', 'backupd/api', 'backupd/ctl', 'backupd/daemon', 'restore'
 TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|//[^\n]*|/\*.*?\*/|[()\[\]{},]|[A-Za-z_]\w*|[^\S\n]+|\n|.', re.S)
 
-Message = collections.namedtuple('Message', 'where function text literals')
+Message = collections.namedtuple('Message', 'where function text literals code')
 
 
 def unquoted(literal):
@@ -71,7 +71,7 @@ def of_file(path):
         if len(args) <= index or (token == 'fprintf' and ''.join(args[0]).strip() != 'stderr'):
             continue
         for text in formats(args[index]):
-            yield Message('%s:%d' % (name, line), token, text, re.findall(r'%|[^%]+', text))
+            yield Message('%s:%d' % (name, line), token, text, re.findall(r'%|[^%]+', text), ''.join(args[1]).strip() if len(args) > 1 else '')
 
 
 def every():

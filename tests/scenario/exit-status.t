@@ -37,6 +37,7 @@ CTL_COMMANDS = {
     'protect': ([POINT], [NO_POINT]),
     'unprotect': ([POINT], [NO_POINT]),
     'consolidate': ([POINT], [NO_POINT]),
+    'replicate': (['--from', './repo', '--to', './copy'], ['nosuch']),
     'verify': ([], [NO_POINT]),
 }
 RESTORE_COMMANDS = {

@@ -29,6 +29,9 @@ ELSEWHERE = {
         'it was consolidated already, and is not in its place yet',
         'its manifest and its index name different disks',
         'it belongs to another restore point: files were exchanged',
+        'its manifest belongs to another point',
+        'its time is still to come: set the clock of the host that made it right, or our own',
+        'what it needs leads back to itself',
         'this is not an index: it does not begin with OVBINDEX',
         'a small member is in no frame',
         'a source stands before all disks',
@@ -111,6 +114,7 @@ ELSEWHERE = {
     'it is the answer to a signal of the user\'s': [
         'stopped', 'stopped; nothing was kept', 'stopped: no file was kept', 'stopped; the restore point is as it was', 'stopped; the next run goes on',
         'stopped; nothing of this restore point was kept', 'stopped before everything was compared', 'stopped before everything was checked',
+        'stopped; the next replication goes on from here', 'broken off',
         'virt-backupd: stopped; what was reported done is done',
     ],
     'it names options; the usage follows': [
@@ -119,6 +123,7 @@ ELSEWHERE = {
         'virt-backupctl: say what to do',
         'virt-backupctl: verify --against-source takes a point, and no --sample',
         'virt-backupctl: verify takes a point or --job, not both',
+        'virt-backupctl: replicate takes a job, or --from and --to',
         'virt-restore: say what to do',
         'virt-restore: --archive and --repository exclude each other',
         'virt-restore: --name, --directory, --define, --start, --connect and --dry-run belong to vm',
@@ -144,6 +149,8 @@ FAULTS = {
     r"(?<!-R )'%": 'a value in single quotes',
     r'%p\b': 'a pointer',
 }
+# Codes whose text helps nobody, where the program itself gives them.
+MUTE = 'EINTR', 'ESTALE', 'EBADMSG', 'ECANCELED', 'ENOTSUP', 'EBUSY', 'ETIMEDOUT', 'EPIPE', 'EINVAL'
 PROPER = re.compile(r'^(QEMU|OVBINDEX)\b')
 # Where a colon, a bracket or two words are meant: patterns of what is taken out before the faults are looked for.
 MEANT = re.compile(r'sftp://\[user@\]host\[:port\]/path|url = "[^"]*"|bzip2\[:1-9\], xz\[:0-9\], zstd\[:1-19\]|\[:\w+\]|\( \)|":"')
@@ -175,6 +182,8 @@ def test_style():
             if re.search(pattern, text) and not (what.startswith('begins') and PROPER.search(text)):
                 found.append('%s: %s: %r' % (m.where, what, m.text))
     tap.is_(found, [], 'none has a fault of style')
+    plain = [m.where for m in messages.every() if m.function == 'err_set' and m.code in MUTE]
+    tap.is_(plain, [], 'none ends with what strerror says of a code that the program chose itself: err_plain()')
     strange = [m.where for m in messages.every() if m.function == 'fprintf' and not re.match(r'virt-(backupd|backupctl|restore): |%s', m.text)
                and m.text not in (' %s', 'warning: %s\n') and m.literals[-1] == '\n']
     tap.is_(strange, [], 'each line says which program it is from')

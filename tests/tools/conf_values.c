@@ -51,6 +51,8 @@ repository(const struct conf_repository *r)
 	number(r->name, "connect_timeout", r->connect_timeout != 0 ? (uint64_t)r->connect_timeout : SSH_CONNECT_S);
 	number(r->name, "idle_timeout", r->idle_timeout != 0 ? (uint64_t)r->idle_timeout : SSH_IDLE_S);
 	number(r->name, "request_timeout", r->request_timeout != 0 ? (uint64_t)r->request_timeout : SSH_REQUEST_S);
+	number(r->name, "parallel", r->parallel != 0 ? (uint64_t)r->parallel : CONF_PARALLEL);
+	number(r->name, "read_back", r->read_back != -1 ? (uint64_t)r->read_back : CONF_READ_BACK);
 }
 
 static void
