@@ -46,6 +46,7 @@ FUZZERS  := $(patsubst %.c,$(BUILD)/%.fuzzer,$(wildcard tests/fuzz/fuzz_*.c))
 VM_TESTS := $(sort $(wildcard tests/vm/*.t))
 SCENARIOS := $(sort $(wildcard tests/scenario/*.t tests/tools/*.t tests/oracle_selftest/*.t))
 PROGRAMS := $(BUILD)/bin/virt-backupd $(BUILD)/bin/virt-backupctl $(BUILD)/bin/virt-restore
+EXAMPLES := $(notdir $(wildcard conf/*))
 COMPLETIONS := virt-backupctl virt-backupd virt-restore
 UNITS    := $(notdir $(wildcard packaging/systemd/*))
 MANUALS  := $(notdir $(wildcard packaging/man/*.[1-8]))
@@ -124,7 +125,8 @@ install: all
 	install -D -m 755 $(BUILD)/bin/virt-backupd $(DESTDIR)$(PREFIX)/sbin/virt-backupd
 	install -D -m 755 $(BUILD)/bin/virt-backupctl $(DESTDIR)$(PREFIX)/bin/virt-backupctl
 	install -D -m 755 $(BUILD)/bin/virt-restore $(DESTDIR)$(PREFIX)/bin/virt-restore
-	install -D -m 644 conf/backupd.conf.example $(DESTDIR)$(PREFIX)/share/doc/openvirt-backup/backupd.conf.example
+	install -D -m 755 restore/rescue.py $(DESTDIR)$(PREFIX)/share/openvirt-backup/rescue.py
+	for f in $(EXAMPLES); do install -D -m 644 conf/$$f $(DESTDIR)$(PREFIX)/share/doc/openvirt-backup/$$f || exit 1; done
 	for u in $(UNITS); do install -d $(DESTDIR)$(PREFIX)/lib/systemd/system && \
 	    sed 's,@sbindir@,$(PREFIX)/sbin,' packaging/systemd/$$u > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$u && \
 	    chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/$$u || exit 1; done
@@ -134,7 +136,7 @@ install: all
 	install -D -m 644 packaging/completion/_openvirt-backup $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_openvirt-backup
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/sbin/virt-backupd $(DESTDIR)$(PREFIX)/bin/virt-backupctl $(DESTDIR)$(PREFIX)/bin/virt-restore
-	rm -rf $(DESTDIR)$(PREFIX)/share/doc/openvirt-backup
+	rm -rf $(DESTDIR)$(PREFIX)/share/doc/openvirt-backup $(DESTDIR)$(PREFIX)/share/openvirt-backup
 	for u in $(UNITS); do rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/$$u || exit 1; done
 	for p in $(COMPLETIONS); do rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p || exit 1; done
 	rm -f $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_openvirt-backup

@@ -106,7 +106,7 @@ is_possible(virDomainPtr dom, struct err *err)
 	r = domain_job_get(dom, &job, err);
 	hypervisor_met();
 	if (r == 0 && job == DOMAIN_JOB_BACKUP)
-		r = err_set(err, EBUSY, "the guest has a backup job: no checkpoint can be deleted before it ends");
+		r = err_plain(err, EBUSY, "the guest has a backup job: no checkpoint can be deleted before it ends");
 	return (r);
 }
 

@@ -30,7 +30,7 @@ add(virDomainPtr dom, const struct conf_job *job, struct domain_names *out, stru
 	if (name == NULL || !matches(&job->domains, name) || matches(&job->exclude, name))
 		return (0);
 	if (!utf8_valid(name))
-		return (err_set(err, 0, "the name of a domain is not UTF-8, or holds control characters: rename it"));
+		return (err_set(err, 0, "job %s: the name of a domain is not UTF-8, or holds control characters: rename it (virsh domrename)", job->name));
 	if (virDomainGetUUIDString(dom, d->uuid) == -1)
 		return (hypervisor_failed(err, "cannot get the UUID of domain %s", name));
 	if ((d->name = strdup(name)) == NULL)

@@ -63,6 +63,14 @@ wrong_usage(const char *what)
 }
 
 static int
+stray_argument(const char *text)
+{
+	fprintf(stderr, "virt-backupd: \"%s\" belongs to no option\n", text);
+	usage(stderr);
+	return (EXIT_USAGE);
+}
+
+static int
 failed(struct err *err)
 {
 	fprintf(stderr, "virt-backupd: %s\n", human_safe(err->text));
@@ -252,7 +260,7 @@ parse(int argc, char **argv, struct options *o)
 		}
 	}
 	if (optind < argc)
-		return (wrong_usage("there are arguments that belong to no option"));
+		return (stray_argument(argv[optind]));
 	if ((o->once != NULL) + o->check + o->reconcile > 1)
 		return (wrong_usage("say what to do: one of --once JOB, --check-config and --reconcile, or none to be the daemon"));
 	if ((o->full || o->reread || o->domain != NULL) && o->once == NULL)

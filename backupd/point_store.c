@@ -45,7 +45,7 @@ struct point_store {
 int
 backup_stopped(const struct backup_run *run, struct err *err)
 {
-	return (*run->interrupted ? err_set(err, EINTR, "stopped; nothing of this restore point was kept") : 0);
+	return (*run->interrupted ? err_plain(err, EINTR, "stopped; nothing of this restore point was kept") : 0);
 }
 
 static int

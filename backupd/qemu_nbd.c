@@ -190,7 +190,7 @@ spawn(struct qemu_nbd *q, const char *options, const char *bitmap, int fd, struc
 	if ((q->pid = fork()) == 0)
 		become(argv, env, listen_pid + strlen("LISTEN_PID="), fd, parent);
 	free(env);
-	return (q->pid == -1 ? err_set(err, errno, "cannot start qemu-nbd") : 0);
+	return (q->pid == -1 ? err_set(err, errno, "cannot start qemu-nbd (package qemu-utils)") : 0);
 }
 
 struct qemu_nbd *

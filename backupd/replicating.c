@@ -14,8 +14,6 @@
 
 #define LOCK_WAIT_S	60u
 #define BY_HAND		"(by hand)"		/* no job's name */
-#define PARALLEL	4			/* where a server is */
-#define READ_BACK	5			/* per cent */
 
 /* What came of one machine. */
 struct came {
@@ -223,8 +221,8 @@ replicating_run(const struct replicating *r, struct err *err)
 	const struct conf_repository *f = r->from.conf, *t = r->to.conf;
 	struct replicate how = { .program = r->program, .job = r->job != NULL ? r->job->name : BY_HAND, .vm = r->only, .wait_s = LOCK_WAIT_S,
 		.of_job = r->job != NULL && r->job->source != CONF_SOURCE_FROM ? r->job->name : NULL, .newer_only = r->job != NULL && r->job->keep_at.line != 0, .no_future = r->pull,
-		.parallel = (unsigned int)most(r, f != NULL ? f->parallel : 0, t != NULL ? t->parallel : 0, PARALLEL),
-		.read_back = t != NULL && t->read_back >= 0 ? (unsigned int)t->read_back : READ_BACK, .stop = r->interrupted,
+		.parallel = (unsigned int)most(r, f != NULL ? f->parallel : 0, t != NULL ? t->parallel : 0, CONF_PARALLEL),
+		.read_back = t != NULL && t->read_back >= 0 ? (unsigned int)t->read_back : CONF_READ_BACK, .stop = r->interrupted,
 		.open_from = open_from, .open_to = open_to, .begin = begin, .tick = tick, .sent = sent, .failed = failed, .arg = &sh };
 	struct replicate_stats stats;
 	int rc, kept;

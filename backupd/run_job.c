@@ -124,9 +124,11 @@ report_domain(const struct run_options *opt, const char *vm, const struct domain
 static void
 say(void *arg, const char *text)
 {
+	struct err line = ERR_INIT;
 	const char *vm = arg;
 
-	fprintf(stderr, "virt-backupd: %s%s%s\n", vm != NULL ? vm : "", vm != NULL ? ": " : "", text);
+	err_set(&line, 0, "%s", text);
+	fprintf(stderr, "virt-backupd: %s%s%s\n", vm != NULL ? vm : "", vm != NULL ? ": " : "", human_safe(line.text));
 }
 
 int
@@ -206,6 +208,21 @@ find_machines(const struct conf_job *job, struct machines *m, struct err *err)
 	return (domains_find(m->hv, job, &m->domains, err));
 }
 
+/* Which machines there are, for somebody who named another. */
+static int
+no_such_machine(const struct conf_job *job, const struct machines *m, const char *name, struct err *err)
+{
+	struct buf names = BUF_INIT;
+
+	for (size_t i = 0; i < m->files.n; i++)
+		buf_addf(&names, err, " %s", m->files.v[i].vm);
+	for (size_t i = 0; i < m->domains.n; i++)
+		buf_addf(&names, err, " %s", m->domains.v[i].name);
+	err_set(err, 0, "job %s has no machine \"%.200s\"; it has:%s", job->name, name, names.ptr != NULL ? names.ptr : " none");
+	buf_free(&names);
+	return (-1);
+}
+
 static int
 check_only(const struct conf_job *job, const struct machines *m, const struct run_options *opt, struct err *err)
 {
@@ -215,7 +232,7 @@ check_only(const struct conf_job *job, const struct machines *m, const struct ru
 	for (size_t i = 0; i < m->domains.n; i++)
 		if (is_meant(opt, m->domains.v[i].name))
 			return (0);
-	return (opt->only == NULL ? 0 : err_set(err, 0, "job %s has no machine \"%s\"", job->name, opt->only));
+	return (opt->only == NULL ? 0 : no_such_machine(job, m, opt->only, err));
 }
 
 int

@@ -69,7 +69,7 @@ end_job(const struct settle *s, struct err *err)
 	virDomainPtr dom;
 	int r;
 
-	err_set(err, ETIMEDOUT, "the backup job could not be ended");
+	err_plain(err, ETIMEDOUT, "the backup job could not be ended");
 	for (unsigned int i = 0; deadline_left(until) > 0; i++) {
 		if ((dom = hypervisor_domain(s->hv, s->journal->uuid, LIBVIRT_SECONDS, err)) == NULL)
 			return (err->code == ENOENT ? 0 : -1);
@@ -102,7 +102,7 @@ await_calls(const struct settle *s, struct err *err)
 		virDomainFree(dom);
 		quiet = busy ? 0 : quiet + 1;
 		if (busy && deadline_left(until) <= 0)
-			return (err_set(err, ETIMEDOUT, "libvirt is busy with what the run had asked it for"));
+			return (err_plain(err, ETIMEDOUT, "libvirt is busy with what the run had asked it for"));
 		if (quiet < QUIET_LOOKS)
 			deadline_nap(QUIET_MS);
 	}

@@ -68,7 +68,7 @@ open_image(struct image *im, const char *path, bool allow_in_use, struct err *er
 		return (err_set(err, errno, "cannot tell the size of %s", path));
 	im->s.in_use = image_lock_held(im->fd);
 	if (im->s.in_use && !allow_in_use)
-		return (err_set(err, EBUSY, "%s is held for writing by a QEMU: shut its guest down, back it up as a domain, or set "
+		return (err_plain(err, EBUSY, "%s is held for writing by a QEMU: shut its guest down, back it up as a domain, or set "
 		    "in_use = \"allow\" for an inconsistent copy", path));
 	/* Reads are as large as they should be: what the kernel reads ahead, nobody would drop. */
 	posix_fadvise(im->fd, 0, 0, POSIX_FADV_RANDOM);
@@ -268,7 +268,7 @@ image_settled(struct source *s, struct err *err)
 		return (err_set(err, 0, "%s changed from %llu to %llu bytes while it was read: stop what uses it and run the job again", s->path,
 		    (unsigned long long)s->size, (unsigned long long)size));
 	if (image_lock_held(im->fd))
-		return (err_set(err, EBUSY, "%s was taken by a QEMU while it was read: shut its guest down and run the job again", s->path));
+		return (err_plain(err, EBUSY, "%s was taken by a QEMU while it was read: shut its guest down and run the job again", s->path));
 	if (S_ISREG(now.st_mode) && (now.st_mtim.tv_sec != im->opened.st_mtim.tv_sec || now.st_mtim.tv_nsec != im->opened.st_mtim.tv_nsec))
 		return (err_set(err, 0, "%s was written while it was read: stop what uses it and run the job again", s->path));
 	return (0);

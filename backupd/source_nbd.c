@@ -49,7 +49,7 @@ wait_once(const struct nbd_source *n, struct nbd_handle *h, int64_t until, const
 	if (nbd_poll(h, POLL_MS) == -1)
 		return (failed(n, doing, err));
 	if (deadline_left(until) == 0)
-		return (err_set(err, ETIMEDOUT, "cannot %s %s through %s: no answer for %d s", doing, n->s.path, n->socket, DEADLINE_S));
+		return (err_plain(err, ETIMEDOUT, "cannot %s %s through %s: no answer for %d s", doing, n->s.path, n->socket, DEADLINE_S));
 	return (0);
 }
 

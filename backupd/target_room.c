@@ -42,6 +42,6 @@ target_room(const struct backup_run *run, const char *vm, uint64_t allocated, st
 	needed = (uint64_t)((double)allocated * last_share(run, vm)) + SLACK;
 	if (room >= needed)
 		return (0);
-	return (err_set(err, ENOSPC, "%s has %s free, and about %s will be needed: make room, or remove restore points", st->url, human_size(room, have),
+	return (err_plain(err, ENOSPC, "%s has %s free, and about %s will be needed: make room, or remove restore points", st->url, human_size(room, have),
 	    human_size(needed, need)));
 }

@@ -134,7 +134,7 @@ archive_name(struct repo *r, const struct point *p, const struct manifest *m, st
 	snprintf(path, sizeof(path), "%.255s/%.200s", p->folder, p->name);
 	if (store_list(r->st, path, is_archive, f, err) == -1)
 		return (-1);
-	return (f->name[0] != '\0' ? 0 : err_set(err, ENOENT, "%s/%s holds no archive", r->st->url, path));
+	return (f->name[0] != '\0' ? 0 : err_plain(err, ENOENT, "%s/%s holds no archive", r->st->url, path));
 }
 
 static struct archive_reader *

@@ -482,7 +482,7 @@ finish(struct scan *s, struct err *err)
 	if ((fd = io_tempfile(err)) == -1)
 		return (NULL);
 	if ((again = dup(fd)) == -1)
-		err_set(err, errno, "cannot make a temporary file");
+		io_temp_failed(errno, "open again", err);
 	else if ((out = store_stream_wrap(fd, "a temporary file", err)) != NULL)
 		rc = index_writer_emit(s->iw, &nowhere, emit, out, err);
 	store_file_close(out);

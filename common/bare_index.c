@@ -138,7 +138,7 @@ copy_member(struct archive *a, int fd, struct store_file *f, const struct traile
 		if ((uint64_t)offset != at || n > t->length - at)
 			return (err_set(err, 0, "its member " INDEX_MEMBER " is damaged"));
 		if (io_pwrite(fd, p, n, at) == -1)
-			return (err_set(err, errno, "cannot write a temporary file (set TMPDIR to a folder with room)"));
+			return (io_temp_failed(errno, "write", err));
 		at += n;
 		if (head == 0 && (head = index_check_head(f, at, t->digest, err)) == -1)
 			return (-1);
@@ -155,7 +155,7 @@ make_room(uint64_t length, int *fd, struct err *err)
 	if ((*fd = io_tempfile(err)) == -1)
 		return (NULL);
 	if (io_temp_room(*fd, length, "its index", err) == -1 ||
-	    (ftruncate(*fd, (off_t)length) == -1 && err_set(err, errno, "cannot make a temporary file longer") == -1)) {
+	    (ftruncate(*fd, (off_t)length) == -1 && io_temp_failed(errno, "extend", err) == -1)) {
 		io_close(fd);
 		return (NULL);
 	}

@@ -26,7 +26,7 @@ add_texts(archive_id **v, size_t *n, const char **texts, size_t ntexts, struct e
 
 	for (size_t i = 0; i < ntexts; i++) {
 		if (uuid_parse(texts[i], id) == -1)
-			return (err_set(err, EBADMSG, "the manifest names an archive that has no UUID"));
+			return (err_plain(err, EBADMSG, "the manifest names an archive that has no UUID"));
 		if (add_id(v, n, id, err) == -1)
 			return (-1);
 	}
@@ -88,9 +88,9 @@ with_index(struct repo *r, struct catalog_entry *e, int (*use)(struct catalog_en
 	}
 	index_close(ix);
 	if ((ar = archive_open_point(r, &e->point, NULL, &why)) == NULL)
-		return (err_set(err, none && why.code == ENOENT ? ENOENT : EBADMSG, "%s", why.text));
+		return (err_plain(err, none && why.code == ENOENT ? ENOENT : EBADMSG, "%s", why.text));
 	if (index_info(ar->ix)->time == 0)
-		rc = err_set(err, EBADMSG, "%s: its index is lost", ar->name);
+		rc = err_plain(err, EBADMSG, "%s: its index is lost", ar->name);
 	else
 		rc = use(e, ar->ix, arg, err);
 	archive_close(ar);

@@ -32,7 +32,7 @@ begin(void *arg, const char *target, uint64_t bytes, struct err *err)
 static int
 stopped(const struct compact_how *how, struct err *err)
 {
-	return (how->stop != NULL && *how->stop ? err_set(err, EINTR, "stopped; the restore point is as it was") : 0);
+	return (how->stop != NULL && *how->stop ? err_plain(err, EINTR, "stopped; the restore point is as it was") : 0);
 }
 
 static int
@@ -103,7 +103,7 @@ write_new(struct consolidate *c, struct repo *r, struct lock *lk, const struct p
 	if (compact_archive_publish(&c->ca, c->json, MANIFEST_NAME, name, err) == 0)
 		return (0);
 	if (err->code == EEXIST || err->code == ENOTEMPTY)
-		return (err_set(err, EBUSY, "it was consolidated already, and is not in its place yet"));
+		return (err_plain(err, EBUSY, "it was consolidated already, and is not in its place yet"));
 	return (-1);
 }
 

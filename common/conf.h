@@ -35,6 +35,8 @@
 #define CONF_MAX_HISTORY	100000		/* runs */
 #define CONF_MAX_REQUEST	240	/* seconds of one request to a server: a lock is renewed in time all the same */
 #define CONF_MAX_REPLICATE	16	/* points that are copied at a time */
+#define CONF_PARALLEL		4	/* of them, where nothing is said and a server is at one end */
+#define CONF_READ_BACK		5	/* per cent of a copied archive, where nothing is said */
 #define CONF_MAX_NAME		100		/* bytes in the name of a job or repository: room for endings in a file name */
 
 /* Where in which file something was written.  A key that was not given has line 0 and no file. */

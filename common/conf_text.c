@@ -25,7 +25,7 @@ static int expand(struct conf_text *, const char *, size_t, const char *, int, s
 static int
 too_large(struct err *err)
 {
-	return (err_set(err, 0, "larger than %d bytes, included files counted", CONF_MAX_BYTES));
+	return (err_set(err, 0, "larger than %d bytes, included files counted: is it a configuration?", CONF_MAX_BYTES));
 }
 
 /* Not libconfig's fopen(): neither a folder nor a pipe without a writer may end or stop the program. */
@@ -213,6 +213,8 @@ conf_text_load(struct conf_text *t, const char *path, struct err *err)
 
 	t->includes = 1;
 	rc = read_file(path, &b, err);
+	if (rc == -1 && err->code == ENOENT)
+		err_plain(err, ENOENT, "there is no configuration %s: write one, see backupd.conf(5), or name another with --config", path);
 	if (rc == 0)
 		rc = conf_text_parse(t, b.ptr, b.len, path, err);
 	buf_free(&b);

@@ -24,6 +24,18 @@ err_set(struct err *err, int code, const char *fmt, ...)
 }
 
 int
+err_plain(struct err *err, int code, const char *fmt, ...)
+{
+	va_list ap;
+
+	err->code = code;
+	va_start(ap, fmt);
+	vsnprintf(err->text, sizeof(err->text), fmt, ap);
+	va_end(ap);
+	return (-1);
+}
+
+int
 err_wrap(struct err *err, const char *fmt, ...)
 {
 	char old[sizeof(err->text)];

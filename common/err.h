@@ -24,6 +24,12 @@ struct err {
 int err_set(struct err *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /**
+ * err_plain(err, code, fmt, ...):
+ * The same without strerror's text: the formatted one says it all, and ${code} is for callers that act upon it.  Returns -1.
+ */
+int err_plain(struct err *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/**
  * err_wrap(err, fmt, ...):
  * Put the formatted text and ": " before ${err}'s text.  Returns -1.
  */

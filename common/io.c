@@ -80,7 +80,7 @@ io_tempfile(struct err *err)
 			unlink(path);
 	}
 	if (fd == -1)
-		return (err_set(err, errno, "cannot make a temporary file in %s (set TMPDIR to another folder)", dir));
+		return (io_temp_failed(errno, "make", err));
 	return (fd);
 }
 
@@ -96,8 +96,14 @@ io_temp_room(int fd, uint64_t bytes, const char *what, struct err *err)
 	room = (uint64_t)fs.f_bavail * fs.f_frsize;
 	if (fs.f_blocks == 0 || bytes <= room)		/* a file system without blocks has no limit */
 		return (0);
-	return (err_set(err, ENOSPC, "%s takes %s, and the folder for temporary files, %s, has %s free (set TMPDIR to a folder with room)", what,
+	return (err_plain(err, ENOSPC, "%s takes %s, and the folder for temporary files, %s, has %s free (set TMPDIR to a folder with room)", what,
 	    human_size(bytes, want), temp_folder(), human_size(room, have)));
+}
+
+int
+io_temp_failed(int code, const char *doing, struct err *err)
+{
+	return (err_set(err, code, "cannot %s a temporary file in %s (set TMPDIR to a folder with room)", doing, temp_folder()));
 }
 
 int

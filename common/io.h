@@ -37,6 +37,12 @@ int io_tempfile(struct err *err);
  */
 int io_temp_room(int fd, uint64_t bytes, const char *what, struct err *err);
 
+/**
+ * io_temp_failed(code, doing, err):
+ * Set ${err} to the errno value ${code} and "cannot ${doing} a temporary file", with its folder and what to do.  Returns -1.
+ */
+int io_temp_failed(int code, const char *doing, struct err *err);
+
 /** io_random(p, n, err): Fill ${p} with random bytes from the kernel.  Fails: -1. */
 int io_random(void *p, size_t n, struct err *err);
 

@@ -293,7 +293,7 @@ start_renewing(struct lock *lk, struct err *err)
 	r = pthread_create(&lk->renewer, NULL, renew_main, lk);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (r != 0)
-		return (err_set(err, r, "cannot start a thread"));
+		return (err_set(err, r, "cannot start a thread that renews the lock of %s", lk->st->url));
 	lk->renewing = true;
 	return (0);
 }
@@ -301,7 +301,7 @@ start_renewing(struct lock *lk, struct err *err)
 static int
 held_by(const struct lock *lk, const struct holder *h, struct err *err)
 {
-	return (err_set(err, EBUSY, "%s is held by %s (process %llu on %s)", lk->st->url, h->program[0] ? h->program : "somebody",
+	return (err_plain(err, EBUSY, "%s is held by %s (process %llu on %s)", lk->st->url, h->program[0] ? h->program : "somebody",
 	    (unsigned long long)h->pid, h->host[0] ? h->host : "another host"));
 }
 

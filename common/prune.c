@@ -111,7 +111,7 @@ static int
 go_on(struct lock *lk, const volatile sig_atomic_t *stop, struct err *err)
 {
 	if (stop != NULL && *stop)
-		return (err_set(err, EINTR, "stopped; the next run goes on"));
+		return (err_plain(err, EINTR, "stopped; the next run goes on"));
 	return (lock_check(lk, err));
 }
 

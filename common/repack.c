@@ -218,7 +218,7 @@ pack_lot(struct repack *rp, const struct lot *lot, struct err *err)
 		return (-1);
 	for (; number <= last; number++) {
 		if (rp->how->stop != NULL && *rp->how->stop)
-			return (err_set(err, EINTR, "stopped"));
+			return (err_plain(err, EINTR, "stopped"));
 		if (index_frames(ix, number, 1, &f, err) == -1)
 			return (-1);
 		if (f.source == NO_SOURCE)

@@ -40,7 +40,7 @@ damaged(const struct replica_send *s, struct err *err)
 static int
 stopped(const struct replica_link *ln, struct err *err)
 {
-	return (ln->stop != NULL && *ln->stop ? err_set(err, EINTR, "stopped; the next replication goes on from here") : 0);
+	return (ln->stop != NULL && *ln->stop ? err_plain(err, EINTR, "stopped; the next replication goes on from here") : 0);
 }
 
 /* What the source says of the point. */
@@ -48,7 +48,7 @@ stopped(const struct replica_link *ln, struct err *err)
 static int
 vanished(const struct replica_send *s, struct err *err)
 {
-	return (err_set(err, ESTALE, "%s@%s went away at the source meanwhile", s->p.folder, s->p.name));
+	return (err_plain(err, ESTALE, "%s@%s went away at the source meanwhile", s->p.folder, s->p.name));
 }
 
 static int
@@ -428,7 +428,7 @@ copy_archive(struct replica_send *s, struct err *err)
 	else if (same == 0) {
 		if (s->part[0] != '\0')
 			drop_part(s, &(struct err)ERR_INIT);
-		err_set(err, EIO, "%s/%s is not what was sent: the storage there, or the way to it, changes bytes", s->ln->to->st->url, path);
+		err_plain(err, EIO, "%s/%s is not what was sent: the storage there, or the way to it, changes bytes", s->ln->to->st->url, path);
 	}
 out:
 	store_file_close(in);
@@ -539,7 +539,7 @@ check_view(struct archive_set *set, uint32_t disk, struct err *err)
 		if (ar == first)
 			continue;
 		if ((there = is_there(ar->ix, source, &v, err)) != 1)
-			return (there == -1 ? -1 : err_set(err, EBADMSG, "disk %s at offset %llu: what it needs of another archive was let go of here, as no "
+			return (there == -1 ? -1 : err_plain(err, EBADMSG, "disk %s at offset %llu: what it needs of another archive was let go of here, as no "
 			    "point used it: make the point a full one at the source (virt-backupctl consolidate)", index_disk(first->ix, disk)->target,
 			    (unsigned long long)v.offset));
 	}

@@ -147,8 +147,8 @@ wait_for_needs(struct transfer *t, const struct task *k, struct err *err)
 		while (other->state != TASK_DONE && other->state != TASK_FAILED && !t->broken)
 			pthread_cond_wait(&t->changed, &t->mutex);
 		if (other->state != TASK_DONE)
-			rc = t->broken ? err_set(err, ECANCELED, "broken off") :
-			    err_set(err, EBADMSG, "%s@%s, which it needs, could not be copied", other->p.folder, other->p.name);
+			rc = t->broken ? err_plain(err, ECANCELED, "broken off") :
+			    err_plain(err, EBADMSG, "%s@%s, which it needs, could not be copied", other->p.folder, other->p.name);
 	}
 	pthread_mutex_unlock(&t->mutex);
 	return (rc);
@@ -180,7 +180,7 @@ take_task(struct transfer *t)
 		t->next++;
 	if (t->how->stop != NULL && *t->how->stop && !t->broken) {
 		t->broken = true;
-		err_set(&t->why, EINTR, "stopped; the next replication goes on from here");
+		err_plain(&t->why, EINTR, "stopped; the next replication goes on from here");
 		pthread_cond_broadcast(&t->changed);
 	}
 	if (!t->broken && t->next < t->plan.n) {

@@ -311,7 +311,7 @@ consider_manifest(struct planning *pl, const struct point *p, const struct manif
 	if (pl->how->of_job != NULL && strcmp(m->job, pl->how->of_job) != 0)
 		return (0);
 	if (uuid_parse(m->archive.id, id) == -1) {
-		err_set(&why, EBADMSG, "%s@%s: its manifest names no archive", p->folder, p->name);
+		err_plain(&why, EBADMSG, "%s@%s: its manifest names no archive", p->folder, p->name);
 		refuse(pl, p, &why);
 		return (0);
 	}
@@ -407,7 +407,7 @@ find_new(struct planning *pl, struct err *err)
 		qsort(ps.v, wanted, sizeof(*ps.v), by_time);
 	rc = 0;
 	for (size_t i = 0; i < wanted && rc == 0; i++)
-		rc = pl->how->stop != NULL && *pl->how->stop ? err_set(err, EINTR, "stopped") : consider(pl, &ps.v[i], err);
+		rc = pl->how->stop != NULL && *pl->how->stop ? err_plain(err, EINTR, "stopped") : consider(pl, &ps.v[i], err);
 out:
 	points_free(&ps);
 	return (rc);
@@ -458,9 +458,9 @@ want_archive(struct planning *pl, const archive_id id, struct err *err)
 			e = &pl->source.v[h[i].entry];
 	uuid_text(id, text);
 	if (e == NULL)
-		return (err_set(err, EBADMSG, "the archive %s, which it needs, is missing at the source (virt-backupctl verify tells more)", text));
+		return (err_plain(err, EBADMSG, "the archive %s, which it needs, is missing at the source (virt-backupctl verify tells more)", text));
 	if (would_displace(pl, e))
-		return (err_set(err, EBADMSG, "the archive %s, which it needs, was packed at the source into one that would take the place of others here: "
+		return (err_plain(err, EBADMSG, "the archive %s, which it needs, was packed at the source into one that would take the place of others here: "
 		    "make the point a full one there (virt-backupctl consolidate)", text));
 	if (task_of(pl->plan, e->id) >= 0)
 		return (task_of(pl->plan, e->id));

@@ -37,7 +37,7 @@ read_repository_json(struct repo *r, const char *path, struct err *err)
 		goto out;
 	if ((o = doc_parse(text.ptr, text.len, REPOSITORY_NAME, err)) == NULL || !json_is_integer(json_object_get(o, "format")) ||
 	    doc_text(o, "id", &id, err) == -1) {
-		err_set(err, EBADMSG, "%s", REPOSITORY_NAME);
+		err_plain(err, EBADMSG, "%s is damaged: it has no format and id", REPOSITORY_NAME);
 		goto out;
 	}
 	if (doc_format_is(o, REPOSITORY_NAME, err) == -1)
@@ -424,7 +424,7 @@ choose(struct repo *r, const struct points *ps, const struct point_spec *sp, str
 		*out = ps->v[i];	/* in order of time: the last one is the latest */
 	}
 	if (found == 0)
-		return (err_set(err, ENOENT, "%s has no restore point %s@%s (virt-restore list shows what there is)", url, sp->vm,
+		return (err_plain(err, ENOENT, "%s has no restore point %s@%s (virt-restore list shows what there is)", url, sp->vm,
 		    sp->prefix[0] != '\0' ? sp->prefix : "latest"));
 	if (found > 1 && sp->prefix[0] != '\0')
 		return (err_set(err, 0, "%zu restore points of %s begin with %s, the last is %s: write more of the time", found, sp->vm,
@@ -531,7 +531,7 @@ repo_manifest(struct repo *r, const struct point *p, struct manifest *m, struct 
 	if (read_manifest(r, p, MANIFEST_NAME, m, err) == 0)
 		return (0);
 	if (err->code == ENOENT && (repo_is_pruned(r, p) || is_gone(r, p)))
-		err_set(err, ESTALE, "%s@%s was pruned", p->folder, p->name);
+		err_plain(err, ESTALE, "%s@%s was pruned", p->folder, p->name);
 	return (-1);
 }
 

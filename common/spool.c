@@ -40,7 +40,7 @@ spill(struct spool *sp, struct err *err)
 	if (sp->fd == -1 && (sp->fd = io_tempfile(err)) == -1)
 		return (-1);
 	if (io_pwrite(sp->fd, sp->tail, sp->in_tail * sp->record, sp->in_file * sp->record) == -1)
-		return (err_set(err, errno, "cannot write a temporary file (set TMPDIR to a folder with room)"));
+		return (io_temp_failed(errno, "write", err));
 	sp->in_file += sp->in_tail;
 	sp->in_tail = 0;
 	return (0);
@@ -84,7 +84,7 @@ spool_read(struct spool *sp, uint64_t first, size_t n, void *recs, struct err *e
 		bytes = from_file * sp->record;
 		errno = 0;
 		if (io_pread(sp->fd, recs, bytes, first * sp->record) != (ssize_t)bytes)
-			return (err_set(err, errno ? errno : EIO, "cannot read a temporary file"));
+			return (io_temp_failed(errno ? errno : EIO, "read", err));
 	}
 	if (n > from_file)
 		memcpy((uint8_t *)recs + from_file * sp->record,

@@ -74,7 +74,7 @@ read_passphrase(const char *path, char out[PASSPHRASE_MAX], struct err *err)
 	out[strcspn(out, "\r\n")] = '\0';
 	if ((sb.st_mode & 077) != 0) {
 		OPENSSL_cleanse(out, PASSPHRASE_MAX);
-		return (err_set(err, EACCES, "others may read the passphrase in %s: chmod 600 it", path));
+		return (err_plain(err, EACCES, "others may read the passphrase in %s: chmod 600 it", path));
 	}
 	return (0);
 }
@@ -194,7 +194,7 @@ try_identity(struct login *l, const char *path, struct ssh_key *key, struct err 
 	}
 	if (!key->encrypted || t->passphrase_file != NULL) {
 		if ((o = try_file(l, path, key, err)) == LOGIN_NO)
-			err_set(err, EACCES, "%s does not accept the key %s: is its public key in the authorized_keys of that user there?", t->label, path);
+			err_plain(err, EACCES, "%s does not accept the key %s: is its public key in the authorized_keys of that user there?", t->label, path);
 		return (o);
 	}
 	if (t->agent == NULL) {
@@ -217,7 +217,7 @@ ask_methods(struct ssh_session *ss, struct err *err)
 		if (libssh2_userauth_authenticated(ss->ssh))
 			return (LOGIN_YES);
 		if (libssh2_session_last_errno(ss->ssh) != LIBSSH2_ERROR_EAGAIN) {
-			err_set(err, ECONNRESET, "%s ended the login (%s)", ss->t->label, ssh_says(ss));
+			err_plain(err, ECONNRESET, "%s ended the login (%s)", ss->t->label, ssh_says(ss));
 			return (LOGIN_ERROR);
 		}
 		if (ssh_wait(ss, err) == -1)
@@ -225,7 +225,7 @@ ask_methods(struct ssh_session *ss, struct err *err)
 	}
 	if (strstr(methods, "publickey") != NULL)
 		return (LOGIN_NO);
-	err_set(err, EACCES, "%s does not let anyone in by a key (it offers: %s): see PubkeyAuthentication in its sshd_config", ss->t->label, methods);
+	err_plain(err, EACCES, "%s does not let anyone in by a key (it offers: %s): see PubkeyAuthentication in its sshd_config", ss->t->label, methods);
 	return (LOGIN_ERROR);
 }
 

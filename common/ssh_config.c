@@ -140,7 +140,7 @@ take(struct reading *r, const char *key, char *v, struct err *err)
 	if (strcmp(key, "proxyjump") == 0 && strcmp(v, "none") != 0)
 		return (set(&t->jump, v, err));
 	if (strcmp(key, "proxycommand") == 0 && strcmp(v, "none") != 0)
-		return (err_set(err, 0, "ssh_config(5) has ProxyCommand for this host, which is not supported: use ProxyJump"));
+		return (err_set(err, 0, "ssh_config(5) has \"ProxyCommand %.100s\" for this host, which is not supported: use ProxyJump", v));
 	if (strcmp(key, "identitiesonly") == 0)
 		t->only_identities = strcmp(v, "yes") == 0;
 	if (strcmp(key, "identityagent") == 0)

@@ -68,13 +68,13 @@ look_up(const struct ssh_target *t, int64_t until, struct addrinfo **out, struct
 		while ((r = gai_error(&l->cb)) == EAI_INPROGRESS && (left = until - ssh_now()) > 0)
 			gai_suspend((const struct gaicb *const *)list, 1, &(struct timespec){ .tv_sec = left / 1000, .tv_nsec = left % 1000 * 1000000 });
 		if (r == EAI_INPROGRESS && gai_cancel(&l->cb) != EAI_CANCELED && gai_error(&l->cb) == EAI_INPROGRESS)
-			return (err_set(err, ETIMEDOUT, "no address of %s was found in time", t->hostname));	/* ${l} is the resolver's for good */
+			return (err_plain(err, ETIMEDOUT, "no address of %s was found in time", t->hostname));	/* ${l} is the resolver's for good */
 	}
 	*out = l->cb.ar_result;
 	free(l->host);
 	free(l);
 	if (r == EAI_INPROGRESS)
-		return (err_set(err, ETIMEDOUT, "no address of %s was found in time", t->hostname));
+		return (err_plain(err, ETIMEDOUT, "no address of %s was found in time", t->hostname));
 	return (r == 0 ? 0 : err_set(err, 0, "the host %s was not found: %s", t->hostname, gai_strerror(r)));
 }
 
@@ -177,7 +177,7 @@ connect_jump(const struct ssh_target *t, struct ssh_stream *out, struct err *err
 	if ((out->complaints = io_tempfile(err)) == -1)
 		return (-1);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == -1)
-		return (err_set(err, errno, "cannot make a socket pair"));
+		return (err_set(err, errno, "cannot make a socket pair to reach %s by ProxyJump %s", t->hostname, t->jump));
 	r = spawn_jump(t, pair[1], out->complaints, &out->jump);
 	io_close(&pair[1]);
 	out->fd = pair[0];
@@ -185,7 +185,7 @@ connect_jump(const struct ssh_target *t, struct ssh_stream *out, struct err *err
 		out->jump = 0;
 		return (err_set(err, r, "cannot run ssh for ProxyJump %s (package openssh-client)", t->jump));
 	}
-	return (fcntl(out->fd, F_SETFL, O_NONBLOCK) == -1 ? err_set(err, errno, "cannot make a socket pair") : 0);
+	return (fcntl(out->fd, F_SETFL, O_NONBLOCK) == -1 ? err_set(err, errno, "cannot make a socket pair to reach %s by ProxyJump %s", t->hostname, t->jump) : 0);
 }
 
 int

@@ -80,7 +80,7 @@ ssh_exec(struct ssh_session *ss, const char *command, unsigned int seconds, char
 	else
 		refused = was_refused(ss);
 	if (refused)
-		err_set(err, ENOTSUP, "%s runs no commands for us", ss->t->label);
+		err_plain(err, ENOTSUP, "%s runs no commands for us", ss->t->label);
 	else if (status == -1)
 		ssh_lost(ss, err);
 	return (status);

@@ -105,8 +105,8 @@ ssh_handshake_failed(struct ssh_session *ss, struct err *err)
 		    "(as root there: ssh-keygen -A)", ss->t->label, kinds));
 	jump = ssh_stream_complaint(&ss->stream, text, sizeof(text));
 	if (ss->t->jump != NULL)
-		return (err_set(err, ECONNREFUSED, "cannot reach %s through %s (%s)", ss->t->label, ss->t->jump, jump[0] != '\0' ? jump : ssh_says(ss)));
-	return (err_set(err, ECONNREFUSED, "%s port %d does not talk SSH with us (%s)", ss->t->hostname, ss->t->port, ssh_says(ss)));
+		return (err_plain(err, ECONNREFUSED, "cannot reach %s through %s (%s)", ss->t->label, ss->t->jump, jump[0] != '\0' ? jump : ssh_says(ss)));
+	return (err_plain(err, ECONNREFUSED, "%s port %d does not talk SSH with us (%s)", ss->t->hostname, ss->t->port, ssh_says(ss)));
 }
 
 static const char *

@@ -100,9 +100,9 @@ static int
 too_late(struct ssh_session *ss, int64_t now, struct err *err)
 {
 	if (now >= ss->until)
-		err_set(err, ETIMEDOUT, "%s did not finish a request within %u s", ss->t->label, ss->limit_s);
+		err_plain(err, ETIMEDOUT, "%s did not finish a request within %u s", ss->t->label, ss->limit_s);
 	else
-		err_set(err, ETIMEDOUT, "%s does not answer: nothing came from it, or went to it, for %u s", ss->t->label, ss->t->idle_s);
+		err_plain(err, ETIMEDOUT, "%s does not answer: nothing came from it, or went to it, for %u s", ss->t->label, ss->t->idle_s);
 	return (die(ss, err));
 }
 

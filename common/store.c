@@ -125,7 +125,7 @@ int
 store_sha256(struct store *st, const char *path, uint64_t n, char hex[SHA256_HEX], struct err *err)
 {
 	if (st->ops->sha256 == NULL)
-		return (err_set(err, ENOTSUP, "%s computes no SHA-256 itself", st->url));
+		return (err_plain(err, ENOTSUP, "%s computes no SHA-256 itself", st->url));
 	return (st->ops->sha256(st, path, n, hex, err));
 }
 
@@ -235,7 +235,7 @@ remove_tree(struct store *st, const char *path, int depth, struct err *err)
 		}
 		if (store_stat(st, child, &sb, err) == -1)
 			goto out;
-		if (sb.is_dir ? (depth == 0 ? err_set(err, ENOTEMPTY, "%s/%s is deeper than any folder of a repository", st->url, child) :
+		if (sb.is_dir ? (depth == 0 ? err_plain(err, ENOTEMPTY, "%s/%s is deeper than any folder of a repository", st->url, child) :
 		    remove_tree(st, child, depth - 1, err)) == -1 : store_unlink(st, child, err) == -1)
 			goto out;
 	}

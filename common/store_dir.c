@@ -80,11 +80,11 @@ store_dir_open(const char *path, bool make, struct err *err)
 		if (sync_parent(path, err) == -1)
 			goto fail;
 	} else if (make && errno != EEXIST) {
-		err_set(err, errno, "cannot make the repository's folder %s", path);
+		err_set(err, errno, "cannot make the repository's folder %s%s", path, errno == ENOENT ? " (the folder that it is in must be there)" : "");
 		goto fail;
 	}
 	if ((d->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) == -1) {
-		err_set(err, errno, "cannot open the repository %s", path);
+		err_set(err, errno, "cannot open the repository %s%s", path, errno == ENOENT ? " (is it mounted, and written so?)" : "");
 		goto fail;
 	}
 	return (&d->st);
@@ -311,7 +311,7 @@ file_append(struct store_file *sf, const void *p, size_t n, struct err *err)
 	struct file *f = file_of(sf);
 
 	if (io_pwrite(f->fd, p, n, sf->size) == -1)
-		return (err_set(err, errno, "cannot write %s", f->name));
+		return (err_set(err, errno, "cannot write %s%s", f->name, errno == ENOSPC ? " (make room there)" : ""));
 	pagecache_wrote(&f->cache, sf->size + n);
 	return (0);
 }

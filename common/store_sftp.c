@@ -246,7 +246,7 @@ request_stat(struct sftp_store *s, struct ssh_session *ss, const char *path, con
 	if (sftp_lstat(ss, full, &a, err) == -1)
 		return (sftp_failed(s, ss, path, NULL, "cannot look at", err));
 	if ((a.flags & LIBSSH2_SFTP_ATTR_PERMISSIONS) == 0 || (a.flags & LIBSSH2_SFTP_ATTR_ACMODTIME) == 0)
-		return (err_set(err, ENOTSUP, "the server does not say what %s/%s is, or how old", s->st.url, path));
+		return (err_plain(err, ENOTSUP, "the server does not say what %s/%s is, or how old", s->st.url, path));
 	*out = (struct store_stat){ .is_dir = LIBSSH2_SFTP_S_ISDIR(a.permissions), .size = a.filesize, .mtime = (int64_t)a.mtime };
 	return (0);
 }
@@ -325,7 +325,7 @@ request_list(struct sftp_store *s, struct ssh_session *ss, const char *path, con
 			break;
 		name[r] = '\0';
 		if (names->len > NAMES_MAX)
-			rc = err_set(err, E2BIG, "cannot list %s/%s: more names than any folder of a repository has", s->st.url, path);
+			rc = err_plain(err, E2BIG, "cannot list %s/%s: more names than any folder of a repository has", s->st.url, path);
 		else
 			rc = buf_add(names, name, strlen(name) + 1, err);
 		if (rc == -1)
@@ -467,7 +467,7 @@ start_ticking(struct sftp_store *s, struct err *err)
 	r = pthread_create(&s->ticker, NULL, tick_main, s);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	s->ticking = r == 0;
-	return (r == 0 ? 0 : err_set(err, r, "cannot start a thread"));
+	return (r == 0 ? 0 : err_set(err, r, "cannot start a thread for the connection to %s", s->st.url));
 }
 
 static void

@@ -149,7 +149,7 @@ sftp_file_reopen(struct store *st, const char *path, uint64_t size, struct err *
 	if (store_stat(st, path, &sb, err) == -1)
 		return (NULL);
 	if (sb.is_dir || sb.size < size) {
-		err_set(err, EINVAL, "%s/%s is no file of %llu bytes or more", st->url, path, (unsigned long long)size);
+		err_plain(err, EINVAL, "%s/%s is no file of %llu bytes or more", st->url, path, (unsigned long long)size);
 		return (NULL);
 	}
 	return (open_to_write(st, path, 0, size, err));

@@ -44,7 +44,7 @@ sftp_sha256(struct store *st, const char *path, uint64_t n, char hex[SHA256_HEX]
 	int i, status;
 
 	if (s->no_shell)
-		return (err_set(err, ENOTSUP, "%s runs no commands for us", st->url));
+		return (err_plain(err, ENOTSUP, "%s runs no commands for us", st->url));
 	if (sftp_path(s, path, full, err) == -1 || (i = pool_take(&s->pool, -1, err)) == -1)
 		return (-1);
 	quote(full, quoted, sizeof(quoted));
@@ -59,7 +59,7 @@ sftp_sha256(struct store *st, const char *path, uint64_t n, char hex[SHA256_HEX]
 	if (status != 0 || !is_digest(out)) {
 		/* A forced command, a restricted shell, no sha256sum: it will not be otherwise the next time. */
 		s->no_shell = true;
-		return (err_set(err, ENOTSUP, "%s runs no sha256sum for us", st->url));
+		return (err_plain(err, ENOTSUP, "%s runs no sha256sum for us", st->url));
 	}
 	memcpy(hex, out, SHA256_HEX - 1);
 	hex[SHA256_HEX - 1] = '\0';

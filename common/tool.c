@@ -87,7 +87,7 @@ run(const char *const *argv, const char *hint, unsigned int seconds, int file, s
 	pid_t pid;
 
 	if (pipe2(errors, O_CLOEXEC) == -1)
-		return (err_set(err, errno, "cannot make a pipe"));
+		return (err_set(err, errno, "cannot make a pipe to %s", argv[0]));
 	r = spawn(argv, file, errors[1], &pid);
 	io_close(&errors[1]);
 	if (r != 0) {
@@ -101,7 +101,7 @@ run(const char *const *argv, const char *hint, unsigned int seconds, int file, s
 	while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
 		;
 	if (r == -1)
-		return (err_set(err, ETIMEDOUT, "%s did not end within %u s", argv[0], seconds));
+		return (err_plain(err, ETIMEDOUT, "%s did not end within %u s", argv[0], seconds));
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
 		return (err_set(err, 0, "%s failed: %s", argv[0], text));
 	return (0);

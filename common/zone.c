@@ -194,7 +194,7 @@ zone_named(const char *name, struct err *err)
 	struct zone *z;
 
 	if (!is_zone_name(name)) {
-		err_set(err, ENOENT, "\"%.60s\" is not the name of a time zone like Europe/Berlin", name);
+		err_plain(err, ENOENT, "\"%.60s\" is not the name of a time zone like Europe/Berlin", name);
 		return (NULL);
 	}
 	if (folder == NULL || folder[0] != '/' || strlen(folder) + MAX_NAME > sizeof(path))

@@ -9,14 +9,14 @@
 
 /* Which disks there are, for somebody who named another. */
 static int
-no_such_disk(const struct index_reader *ix, const char *name, struct err *err)
+no_such_disk(const struct index_reader *ix, const char *point, const char *name, struct err *err)
 {
 	struct buf names = BUF_INIT;
 
 	for (uint32_t i = 0; i < index_disks(ix); i++)
 		if (buf_addf(&names, err, " %s", index_disk(ix, i)->target) == -1)
 			break;
-	err_set(err, ENOENT, "there is no disk \"%s\" in it; it has:%s", name, names.ptr != NULL ? names.ptr : " none");
+	err_plain(err, ENOENT, "%s has no disk \"%s\"; it has:%s", point, name, names.ptr != NULL ? names.ptr : " none");
 	buf_free(&names);
 	return (-1);
 }
@@ -29,7 +29,7 @@ restore(const struct options *o, struct opened *op, struct restore_disk *r, stru
 	enum target_format format = o->format != NULL && strcmp(o->format, "qcow2") == 0 ? TARGET_QCOW2 : TARGET_RAW;
 
 	if (disk == UINT32_MAX)
-		return (no_such_disk(ix, o->args[1], err));
+		return (no_such_disk(ix, o->archive != NULL ? o->archive : o->args[0], o->args[1], err));
 	if (restore_disk_open(r, op, disk, o->args[2], format, o->force, err) == -1)
 		return (-1);
 	leave_behind(r->target->left);

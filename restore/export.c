@@ -73,7 +73,7 @@ tick(void *arg, uint64_t done, struct err *err)
 	struct export *e = arg;
 
 	progress_update(&e->progress, done);
-	return (interrupted ? err_set(err, EINTR, "stopped; nothing was kept") : 0);
+	return (interrupted ? err_plain(err, EINTR, "stopped; nothing was kept") : 0);
 }
 
 static int

@@ -12,7 +12,7 @@
 
 /* Which files there are, for somebody who named another. */
 static int
-no_such_file(const struct index_reader *ix, const char *name, struct err *err)
+no_such_file(const struct index_reader *ix, const char *point, const char *name, struct err *err)
 {
 	struct buf names = BUF_INIT;
 	struct index_member m;
@@ -20,7 +20,7 @@ no_such_file(const struct index_reader *ix, const char *name, struct err *err)
 	for (uint32_t i = 0; i < index_members(ix); i++)
 		if (index_member(ix, i, &m, err) == -1 || buf_addf(&names, err, " %s", m.name) == -1)
 			break;
-	err_set(err, ENOENT, "there is no file \"%s\" in it; it has:%s", name, names.ptr != NULL ? names.ptr : " none");
+	err_plain(err, ENOENT, "%s has no file \"%s\"; it has:%s", point, name, names.ptr != NULL ? names.ptr : " none");
 	buf_free(&names);
 	return (-1);
 }
@@ -46,7 +46,7 @@ write_target(const struct buf *data, const char *path, bool force, struct err *e
 	leave_behind(p.left);
 	if (write_all(fd, p.temporary, data, err) == -1)
 		goto out;
-	rc = interrupted ? err_set(err, EINTR, "stopped; nothing was kept") : partial_publish(&p, fd, err);
+	rc = interrupted ? err_plain(err, EINTR, "stopped; nothing was kept") : partial_publish(&p, fd, err);
 out:
 	leave_behind(NULL);
 	io_close(&fd);
@@ -70,7 +70,7 @@ command_file(const struct options *o)
 		goto out;
 	ar = archive_set_first(op.set);
 	if ((n = index_member_find(ar->ix, name)) == UINT32_MAX)
-		no_such_file(ar->ix, name, &err);
+		no_such_file(ar->ix, o->archive != NULL ? o->archive : o->args[0], name, &err);
 	else if (member_read(ar, n, &data, &err) == 0)
 		rc = strcmp(target, "-") == 0 ? write_all(STDOUT_FILENO, "standard output", &data, &err) :
 		    write_target(&data, target, o->force, &err);

@@ -213,7 +213,7 @@ ask(const struct hypervisor_domain *d, job work, int seconds, struct err *err)
 
 	/* O_CLOEXEC: a daemon that libvirt starts must not keep it open. */
 	if (pipe2(out, O_CLOEXEC) == -1) {
-		err_set(err, errno, "cannot make a pipe");
+		err_set(err, errno, "cannot make a pipe to ask libvirt at %s", d->uri);
 		return (HYPERVISOR_ABSENT);
 	}
 	if ((pid = fork()) == 0) {
@@ -222,7 +222,7 @@ ask(const struct hypervisor_domain *d, job work, int seconds, struct err *err)
 	}
 	close(out[1]);
 	if (pid == -1) {
-		err_set(err, errno, "cannot start a process");
+		err_set(err, errno, "cannot start a process to ask libvirt at %s", d->uri);
 		close(out[0]);
 		return (HYPERVISOR_ABSENT);
 	}
@@ -232,7 +232,7 @@ ask(const struct hypervisor_domain *d, job work, int seconds, struct err *err)
 	while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
 		;
 	if (r == -1)
-		err_set(err, ETIMEDOUT, "libvirt did not answer within %d s", seconds);
+		err_plain(err, ETIMEDOUT, "libvirt did not answer within %d s", seconds);
 	else if (!WIFEXITED(status))
 		err_set(err, 0, "libvirt's library ended with signal %d", WTERMSIG(status));
 	else if (WEXITSTATUS(status) != HYPERVISOR_DONE)

@@ -35,7 +35,7 @@ list_points(const struct options *o, struct repo *repo, const struct points *ps)
 	if (o->json && json_dumpf(all, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) == 0)
 		putchar('\n');
 	else if (!o->json && shown == 0 && rc == EXIT_DONE)
-		fprintf(stderr, "no restore points in %s\n", repo->st->url);
+		fprintf(stderr, "virt-restore: there are no restore points in %s\n", repo->st->url);
 	json_decref(all);
 	return (rc);
 }
@@ -55,7 +55,7 @@ collect(const struct options *o, struct repo *repo, struct points *ps, struct er
 	if (name_escape(o->args[0], folder, err) == -1)
 		return (-1);
 	if (repo_points(repo, folder, ps, err) == -1)
-		return (err->code == ENOENT ? err_set(err, ENOENT, "%s has no machine \"%s\"", repo->st->url, o->args[0]) : -1);
+		return (err->code == ENOENT ? err_plain(err, ENOENT, "%s has no machine \"%s\"", repo->st->url, o->args[0]) : -1);
 	return (0);
 }
 

@@ -22,7 +22,7 @@ partial_check(const char *path, bool force, struct err *err)
 	if (!S_ISREG(sb.st_mode))
 		return (err_set(err, 0, "%s exists and is not a regular file: choose another name", path));
 	if (!force)
-		return (err_set(err, EEXIST, "%s: choose another name, or --force to replace it", path));
+		return (err_plain(err, EEXIST, "%s exists: choose another name, or --force to replace it", path));
 	return (0);
 }
 
@@ -51,9 +51,9 @@ partial_create(struct partial *p, struct err *err)
 		unlink(p->temporary);
 	if ((fd = open(p->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600)) == -1) {
 		if (errno == EEXIST)
-			return (err_set(err, EEXIST, "%s: left by an interrupted restore, or another one is under way: remove it, or use --force",
+			return (err_plain(err, EEXIST, "%s: left by an interrupted restore, or another one is under way: remove it, or use --force",
 			    p->temporary));
-		return (err_set(err, errno, "cannot make %s", p->temporary));
+		return (err_set(err, errno, "cannot make %s%s", p->temporary, errno == ENOENT ? " (the folder that it is in must be there)" : ""));
 	}
 	p->made = true;
 	return (fd);

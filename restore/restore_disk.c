@@ -33,7 +33,7 @@ on_progress(void *arg, uint64_t done, struct err *err)
 	struct restore_disk *r = arg;
 
 	progress_update(r->progress, done);
-	return (interrupted ? err_set(err, EINTR, "stopped: %s", r->target->keeps ? r->target->left : "nothing of the target was kept") : 0);
+	return (interrupted ? err_plain(err, EINTR, "stopped: %s", r->target->keeps ? r->target->left : "nothing of the target was kept") : 0);
 }
 
 /* Zero what the view says is not data: the holes between its records, and its zero ranges. */

@@ -51,7 +51,7 @@ discard(const struct device *d, uint64_t offset, uint64_t length)
 int
 target_device_unforced(const char *path, struct err *err)
 {
-	return (err_set(err, EEXIST, "%s is a block device, whose content would be overwritten: use --force if that is meant", path));
+	return (err_plain(err, EEXIST, "%s is a block device, whose content would be overwritten: use --force if that is meant", path));
 }
 
 static int
@@ -68,7 +68,7 @@ open_device(struct device *d, bool force, struct err *err)
 	if (ioctl(d->fd, BLKGETSIZE64, &room) == -1 || ioctl(d->fd, BLKSSZGET, &sector) == -1)
 		return (err_set(err, errno, "cannot tell the size of %s", d->path));
 	if (room < d->size)
-		return (err_set(err, ENOSPC, "%s has %llu bytes, the disk has %llu", d->path, (unsigned long long)room, (unsigned long long)d->size));
+		return (err_plain(err, ENOSPC, "%s has %llu bytes, the disk has %llu", d->path, (unsigned long long)room, (unsigned long long)d->size));
 	d->sector = (uint32_t)sector;
 	/* All at once where that is cheap, and then only the data is left to do. */
 	whole = d->size - d->size % d->sector;

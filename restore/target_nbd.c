@@ -56,7 +56,7 @@ wait_once(struct nbd *n, time_t until, const char *doing, struct err *err)
 	if (nbd_poll(n->h, POLL_MS) == -1)
 		return (failed(n, doing, err));
 	if (time(NULL) > until)
-		return (err_set(err, ETIMEDOUT, "cannot %s %s: no answer for %d s", doing, n->name, DEADLINE_S));
+		return (err_plain(err, ETIMEDOUT, "cannot %s %s: no answer for %d s", doing, n->name, DEADLINE_S));
 	return (0);
 }
 
@@ -166,14 +166,14 @@ check_export(struct nbd *n, bool force, struct err *err)
 	if (room == -1)
 		return (failed(n, "tell the size of", err));
 	if ((uint64_t)room < n->size)
-		return (err_set(err, ENOSPC, "%s has %lld bytes, the disk has %llu", n->name, (long long)room, (unsigned long long)n->size));
+		return (err_plain(err, ENOSPC, "%s has %lld bytes, the disk has %llu", n->name, (long long)room, (unsigned long long)n->size));
 	if ((r = nbd_is_read_only(n->h)) != 0)
 		return (r == -1 ? failed(n, "ask about", err) : err_set(err, EROFS, "%s", n->name));
 	n->can_zero = nbd_can_zero(n->h) == 1;
 	if (is_all_zero(n, &n->t.zeroes, err) == -1)
 		return (-1);
 	if (!n->t.zeroes && !force)
-		return (err_set(err, EEXIST, "%s is not empty, or its server cannot tell: use --force to overwrite it", n->name));
+		return (err_plain(err, EEXIST, "%s is not empty, or its server cannot tell: use --force to overwrite it", n->name));
 	return (0);
 }
 

@@ -41,7 +41,7 @@ on_progress(void *arg, uint64_t done, struct err *err)
 	struct verify *v = arg;
 
 	progress_update(&v->progress, done);
-	return (interrupted ? err_set(err, EINTR, "stopped before everything was checked") : 0);
+	return (interrupted ? err_plain(err, EINTR, "stopped before everything was checked") : 0);
 }
 
 static void

@@ -100,7 +100,7 @@ restore(struct restore_vm *v)
 	if (rc == -1)
 		return (print_error(&err));
 	if (v->absent)
-		fprintf(stderr, "virt-restore: all is restored, but the machine is not defined\n");
+		fprintf(stderr, "virt-restore: all is restored, but the machine %s is not defined\n", v->plan.name);
 	return (v->absent ? EXIT_FAILED : EXIT_DONE);
 }
 

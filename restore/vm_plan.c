@@ -323,7 +323,7 @@ vm_plan_complete(struct vm_plan *p, const struct options *o, struct opened *op, 
 	if (p->directory != NULL)
 		rc = format_text(&p->xml_path, err, "%s/%s.xml", p->directory, p->name);
 	else if ((here = realpath(".", NULL)) == NULL)
-		rc = err_set(err, errno, "the current folder");
+		rc = err_set(err, errno, "cannot tell the name of the current folder: change to another, or use --directory");
 	else {
 		rc = format_text(&p->xml_path, err, "%s/%s.xml", strcmp(here, "/") == 0 ? "" : here, p->name);
 		free(here);

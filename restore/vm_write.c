@@ -199,7 +199,7 @@ vm_write(struct vm_write *w, struct err *err)
 		if (write_disk(w, i, err) == -1)
 			return (-1);
 	if (interrupted)
-		return (err_set(err, EINTR, "stopped: no file was kept"));
+		return (err_plain(err, EINTR, "stopped: no file was kept"));
 	if (name_all(w, err) == -1)
 		return (-1);
 	w->complete = true;

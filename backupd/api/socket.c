@@ -119,7 +119,7 @@ make_socket(struct api_socket *s, const char *path, struct err *err)
 	if ((s->path = strdup(path)) == NULL)
 		rc = err_nomem(err);
 	else if ((s->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) == -1)
-		rc = err_set(err, errno, "cannot make a socket");
+		rc = err_set(err, errno, "cannot make the socket %s", path);
 	else
 		rc = publish_socket(s, temp, path, err);
 	free(temp);

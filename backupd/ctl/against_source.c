@@ -103,7 +103,7 @@ compare(struct comparison *c, struct err *err)
 			at = (!w[1].more || (w[0].more && w[0].e.offset < w[1].e.offset) ? w[0].e.offset : w[1].e.offset) / BLOCK * BLOCK;
 		n = c->size - at < CHUNK ? (size_t)(c->size - at) : CHUNK;
 		if (interrupted) {
-			err_set(err, EINTR, "stopped before everything was compared");
+			err_plain(err, EINTR, "stopped before everything was compared");
 			goto out;
 		}
 		if (disk_reader_read(c->stored, c->a, n, at, err) == -1 || source_read(c->reader, c->b, n, at, err) == -1)

@@ -132,22 +132,17 @@ explain(struct client *c, CURLcode code, struct err *err)
 	curl_easy_getinfo(c->curl, CURLINFO_OS_ERRNO, &os);
 	if (c->failed)
 		*err = c->err;
-	else if (code == CURLE_ABORTED_BY_CALLBACK) {
-		err_set(err, 0, "interrupted");
-		err->code = EINTR;
-	} else if (code == CURLE_COULDNT_CONNECT && (os == EACCES || os == EPERM))
+	else if (code == CURLE_ABORTED_BY_CALLBACK)
+		err_plain(err, EINTR, "interrupted while asking the daemon on %s", c->path);
+	else if (code == CURLE_COULDNT_CONNECT && (os == EACCES || os == EPERM))
 		err_set(err, 0, "you may not connect to %s: be root, or a member of the group that the daemon's socket has", c->path);
-	else if (code == CURLE_COULDNT_CONNECT) {
-		err_set(err, 0, "no daemon answers on %s%s%s: start it (systemctl start virt-backupd), or say with --socket where it listens", c->path,
+	else if (code == CURLE_COULDNT_CONNECT)
+		err_plain(err, EPIPE, "no daemon answers on %s%s%s: start it (systemctl start virt-backupd), or say with --socket where it listens", c->path,
 		    os != 0 ? ": " : "", os != 0 ? strerror((int)os) : "");
-		err->code = EPIPE;
-	} else if (code == CURLE_OPERATION_TIMEDOUT) {
-		err_set(err, 0, "the daemon on %s does not answer in time", c->path);
-		err->code = EPIPE;
-	} else {
-		err_set(err, 0, "the daemon on %s broke off: %s", c->path, curl_easy_strerror(code));
-		err->code = EPIPE;
-	}
+	else if (code == CURLE_OPERATION_TIMEDOUT)
+		err_plain(err, EPIPE, "the daemon on %s does not answer in time: try again, or look at its log (journalctl -u virt-backupd)", c->path);
+	else
+		err_plain(err, EPIPE, "the daemon on %s broke off: %s: try again, or look at its log (journalctl -u virt-backupd)", c->path, curl_easy_strerror(code));
 	return (-1);
 }
 

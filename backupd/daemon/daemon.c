@@ -131,7 +131,7 @@ on_second(sd_event_source *s, uint64_t usec, void *arg)
 		worker_watch(w);
 	if (d->stopping && d->stop_by != 0 && deadline_left(d->stop_by) == 0) {
 		d->stop_by = 0;
-		daemon_say(true, "runs did not finish within stop_timeout: they are told to end, and queued again");
+		daemon_say(true, "runs did not finish within \"stop_timeout\": they are told to end, and queued again");
 		daemon_stop_runs(d);
 	}
 	if (d->workers == NULL) {
@@ -188,14 +188,14 @@ add_sources(struct daemon *d, struct err *err)
 	int r;
 
 	if ((d->timer = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK)) == -1)
-		return (err_set(err, errno, "cannot make a timer"));
+		return (err_set(err, errno, "cannot make a timer for the schedule"));
 	if ((r = sd_event_add_io(d->ev, &d->sources[0], d->timer, EPOLLIN, on_timer, d)) < 0 ||
 	    (r = sd_event_add_time_relative(d->ev, &d->second, CLOCK_MONOTONIC, SECOND_US, 0, on_second, d)) < 0 ||
 	    (r = sd_event_add_signal(d->ev, &d->sources[1], SIGTERM, on_terminate, d)) < 0 ||
 	    (r = sd_event_add_signal(d->ev, &d->sources[2], SIGINT, on_terminate, d)) < 0 ||
 	    (r = sd_event_add_signal(d->ev, &d->sources[3], SIGHUP, on_hangup, d)) < 0 ||
 	    (r = sd_event_set_watchdog(d->ev, 1)) < 0)
-		return (err_set(err, -r, "cannot set up the event loop"));
+		return (err_set(err, -r, "cannot set up the daemon's event loop"));
 	return (0);
 }
 
@@ -245,7 +245,7 @@ set_up(struct daemon *d, struct err *err)
 	if (only_one(d, err) == -1)
 		return (-1);
 	if ((r = sd_event_new(&d->ev)) < 0)
-		return (err_set(err, -r, "cannot set up the event loop"));
+		return (err_set(err, -r, "cannot set up the daemon's event loop"));
 	if ((d->db = db_open(state_dir(), say_state, d, err)) == NULL || (d->engine = engine_new(d->db, host, &daemon_engine_ops, d, err)) == NULL ||
 	    daemon_load(d, err) == -1)
 		return (-1);

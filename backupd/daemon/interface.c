@@ -77,7 +77,7 @@ interface_start(struct daemon *d, struct err *err)
 	}
 	if ((r = sd_event_add_io(d->ev, &i->ready, api_fd(i->api), EPOLLIN, on_ready, i)) < 0 ||
 	    (r = sd_event_add_time_relative(d->ev, &i->timeout, CLOCK_MONOTONIC, 0, 0, on_timeout, i)) < 0) {
-		err_set(err, -r, "cannot set up the event loop");
+		err_set(err, -r, "cannot set up the daemon's event loop");
 		interface_stop(i);
 		return (NULL);
 	}

@@ -403,7 +403,7 @@ sizes_are_bounded(void **state)
 	assert_non_null(big);
 	memset(big, ' ', CONF_MAX_BYTES + 1);
 	assert_null(conf_parse(big, CONF_MAX_BYTES + 1, "t", &err));
-	assert_string_equal(err.text, "t: larger than 1048576 bytes, included files counted");
+	assert_string_equal(err.text, "t: larger than 1048576 bytes, included files counted: is it a configuration?");
 	assert_null(conf_parse(big, CONF_MAX_BYTES, "t", &err));
 	assert_non_null(strstr(err.text, "repositories: missing"));
 	assert_null(conf_parse("a\n\0", 3, "t", &err));
@@ -484,7 +484,7 @@ static void
 unreadable_files_are_named(void **state)
 {
 	(void)state;
-	load_fails("none.conf", "cannot open none.conf: No such file or directory");
+	load_fails("none.conf", "there is no configuration none.conf: write one, see backupd.conf(5), or name another with --config");
 	load_fails("/dev/null", "cannot read /dev/null: not a regular file");
 	assert_int_equal(mkdir("folder", 0700), 0);
 	assert_int_equal(mkfifo("pipe", 0600), 0);
@@ -572,7 +572,7 @@ static char top[4096];
 static void
 shipped_files_are_good(void **state)
 {
-	static const char *const names[] = { "minimal", "example" };
+	static const char *const names[] = { "minimal.conf", "backupd.conf.example" };
 	struct err err = ERR_INIT;
 	char path[8192];
 	struct conf *c;
@@ -580,7 +580,7 @@ shipped_files_are_good(void **state)
 
 	(void)state;
 	for (i = 0; i < 2; i++) {
-		snprintf(path, sizeof(path), "%s/conf/backupd.conf.%s", top, names[i]);
+		snprintf(path, sizeof(path), "%s/conf/%s", top, names[i]);
 		c = conf_load(path, &err);
 		assert_string_equal(err.text, "");
 		assert_non_null(c);
