@@ -157,7 +157,7 @@ rpm:
 #: sudo make check-package  the Debian package built, checked by lintian, installed, used, upgraded, removed and purged in a Debian 12; the RPM built
 check-package: deps-build
 	packaging/install-packages package
-	tests/package/check-package $(BUILD)
+	OVB_BUILD=$(abspath $(BUILD)) prove --failures --comments --timer $(PROVEFLAGS) --exec '' tests/package/package.t
 
 #: make dist            a source archive of what is committed
 dist:
