@@ -197,5 +197,11 @@ for method, consistency in (('backup', 'quiesced'), ('snapshot', 'quiesced'), ('
         used = set(re.findall(r'^\d+ +(\w+)\(', f.read(), re.M))
     tap.ok(len(used) > 30, 'its system calls are known: %d' % len(used))
     tap.is_(sorted(used - allowed), [], 'all of them are let through')
-tap.is_(web.clean(state='shut off', checkpoints=None), [], 'the guest is as it was')
+web.start()
+os.chmod('/run/openvirt-backup', 0o700)
+run = capture.once('web', capture='backup')
+os.chmod('/run/openvirt-backup', 0o711)
+tap.ok(run.status == 1 and re.search(r"Permission denied; QEMU has to be let at /run/openvirt-backup/\S+ and /\S+: see Permissions in virt-backupd\(8\)", run.said),
+       'a QEMU that may not have the socket: what to do is said') or tap.diag(run.said)
+tap.is_(web.clean(checkpoints=None), [], 'the guest is as it was')
 tap.done_testing()
