@@ -4,6 +4,8 @@
 VERSION  := 0.1.0
 PREFIX   ?= /usr/local
 DESTDIR  ?=
+UNITDIR  ?= $(PREFIX)/lib/systemd/system
+ZSHDIR   ?= $(PREFIX)/share/zsh/site-functions
 CC       ?= gcc
 CLANG    ?= clang-14
 BUILD    ?= build
@@ -46,12 +48,13 @@ FUZZERS  := $(patsubst %.c,$(BUILD)/%.fuzzer,$(wildcard tests/fuzz/fuzz_*.c))
 VM_TESTS := $(sort $(wildcard tests/vm/*.t))
 SCENARIOS := $(sort $(wildcard tests/scenario/*.t tests/tools/*.t tests/oracle_selftest/*.t))
 PROGRAMS := $(BUILD)/bin/virt-backupd $(BUILD)/bin/virt-backupctl $(BUILD)/bin/virt-restore
-EXAMPLES := $(notdir $(wildcard conf/*))
 COMPLETIONS := virt-backupctl virt-backupd virt-restore
 UNITS    := $(notdir $(wildcard packaging/systemd/*))
+DOCDIR   ?= $(PREFIX)/share/doc/openvirt-backup
+DOCS     := $(wildcard conf/*) common/FORMAT.md backupd/API.md $(wildcard packaging/examples/*)
 MANUALS  := $(notdir $(wildcard packaging/man/*.[1-8]))
 
-.PHONY: all help deps deps-build deps-test demo check check-vm test-programs check-asan check-tsan check-valgrind lint fuzz bench bench-vm install uninstall dist clean
+.PHONY: all help deps deps-build deps-test demo check check-vm test-programs check-asan check-tsan check-valgrind lint fuzz bench bench-vm install uninstall deb rpm check-package dist clean
 .DELETE_ON_ERROR:
 .SECONDARY: $(FAKED:=.o)
 
@@ -126,21 +129,38 @@ install: all
 	install -D -m 755 $(BUILD)/bin/virt-backupctl $(DESTDIR)$(PREFIX)/bin/virt-backupctl
 	install -D -m 755 $(BUILD)/bin/virt-restore $(DESTDIR)$(PREFIX)/bin/virt-restore
 	install -D -m 755 restore/rescue.py $(DESTDIR)$(PREFIX)/share/openvirt-backup/rescue.py
-	for f in $(EXAMPLES); do install -D -m 644 conf/$$f $(DESTDIR)$(PREFIX)/share/doc/openvirt-backup/$$f || exit 1; done
-	for u in $(UNITS); do install -d $(DESTDIR)$(PREFIX)/lib/systemd/system && \
-	    sed 's,@sbindir@,$(PREFIX)/sbin,' packaging/systemd/$$u > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$u && \
-	    chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/$$u || exit 1; done
+	install -d $(DESTDIR)$(DOCDIR) $(DESTDIR)$(UNITDIR)
+	install -m 644 $(DOCS) $(DESTDIR)$(DOCDIR)
+	for u in $(UNITS); do \
+	    sed 's,@sbindir@,$(PREFIX)/sbin,' packaging/systemd/$$u > $(DESTDIR)$(UNITDIR)/$$u && chmod 644 $(DESTDIR)$(UNITDIR)/$$u || exit 1; done
+	install -D -m 644 packaging/sysusers/openvirt-backup.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/openvirt-backup.conf
+	install -D -m 644 packaging/tmpfiles/openvirt-backup.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/openvirt-backup.conf
 	for m in $(MANUALS); do install -D -m 644 packaging/man/$$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$m || exit 1; done
 	for p in $(COMPLETIONS); do \
 	    install -D -m 644 packaging/completion/openvirt-backup.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p || exit 1; done
-	install -D -m 644 packaging/completion/_openvirt-backup $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_openvirt-backup
+	install -D -m 644 packaging/completion/_openvirt-backup $(DESTDIR)$(ZSHDIR)/_openvirt-backup
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/sbin/virt-backupd $(DESTDIR)$(PREFIX)/bin/virt-backupctl $(DESTDIR)$(PREFIX)/bin/virt-restore
-	rm -rf $(DESTDIR)$(PREFIX)/share/doc/openvirt-backup $(DESTDIR)$(PREFIX)/share/openvirt-backup
-	for u in $(UNITS); do rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/$$u || exit 1; done
+	rm -f $(DESTDIR)$(PREFIX)/share/openvirt-backup/rescue.py
+	[ ! -d $(DESTDIR)$(PREFIX)/share/openvirt-backup ] || rmdir --ignore-fail-on-non-empty $(DESTDIR)$(PREFIX)/share/openvirt-backup
+	for d in $(notdir $(DOCS)); do rm -f $(DESTDIR)$(DOCDIR)/$$d || exit 1; done
+	[ ! -d $(DESTDIR)$(DOCDIR) ] || rmdir --ignore-fail-on-non-empty $(DESTDIR)$(DOCDIR)
+	for u in $(UNITS); do rm -f $(DESTDIR)$(UNITDIR)/$$u || exit 1; done
+	rm -f $(DESTDIR)$(PREFIX)/lib/sysusers.d/openvirt-backup.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/openvirt-backup.conf
 	for p in $(COMPLETIONS); do rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p || exit 1; done
-	rm -f $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_openvirt-backup
+	rm -f $(DESTDIR)$(ZSHDIR)/_openvirt-backup
 	for m in $(MANUALS); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$m || exit 1; done
+
+#: make deb             the Debian package, into build/deb;  make rpm: the RPM package, into build/rpm (what they need has to be there)
+deb:
+	packaging/build-deb $(BUILD)/deb
+rpm:
+	packaging/build-rpm $(BUILD)/rpm
+
+#: sudo make check-package  the Debian package built, checked by lintian, installed, used, upgraded, removed and purged in a Debian 12; the RPM built
+check-package: deps-build
+	packaging/install-packages package
+	OVB_BUILD=$(abspath $(BUILD)) prove --failures --comments --timer $(PROVEFLAGS) --exec '' tests/package/package.t
 
 #: make dist            a source archive of what is committed
 dist:

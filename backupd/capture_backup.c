@@ -129,6 +129,21 @@ take_since(struct attempt *a, virDomainPtr dom, const char *checkpoint)
 	return (false);
 }
 
+/* What AppArmor and SELinux refuse, and what folders' modes do, looks the same from here. */
+static int
+not_begun(const struct capture *c, struct err *err)
+{
+	size_t n;
+
+	hypervisor_failed(err, "the backup job could not be begun");
+	if (strstr(err->text, "Permission denied") == NULL)
+		return (-1);
+	n = strlen(err->text);
+	snprintf(err->text + n, sizeof(err->text) - n, "; QEMU has to be let at %s and %s: see Permissions in virt-backupd(8), also for AppArmor",
+	    c->guest->journal->folder, c->guest->journal->scratch);
+	return (-1);
+}
+
 static int
 take(void *arg, virDomainPtr dom, struct err *err)
 {
@@ -144,7 +159,7 @@ take(void *arg, virDomainPtr dom, struct err *err)
 		snprintf(c->why_none, sizeof(c->why_none), "%s", virGetLastErrorMessage());
 		c->checkpoint[0] = '\0';
 	}
-	return (virDomainBackupBegin(dom, a->full.ptr, NULL, 0) == -1 ? hypervisor_failed(err, "the backup job could not be begun") : 0);
+	return (virDomainBackupBegin(dom, a->full.ptr, NULL, 0) == -1 ? not_begun(c, err) : 0);
 }
 
 /* It has no record of the checkpoint, as after "virsh undefine", though the images may have its bitmaps.  Returns whether it has it again. */

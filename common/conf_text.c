@@ -44,6 +44,11 @@ read_file(const char *path, struct buf *b, struct err *err)
 		err_set(err, 0, "cannot read %s: not a regular file", path);
 		goto out;
 	}
+	/* It says which files are read and written, and where to, with all that the daemon may. */
+	if ((st.st_mode & S_IWOTH) != 0) {
+		err_set(err, 0, "%s: everybody may write to it: chmod o-w it", path);
+		goto out;
+	}
 	do {
 		if (buf_reserve(b, 65536, err) == -1)
 			goto out;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "io.h"
+#include "secret_file.h"
 #include "ssh_agent.h"
 #include "ssh_key.h"
 #include "ssh_known_hosts.h"
@@ -72,9 +73,9 @@ read_passphrase(const char *path, char out[PASSPHRASE_MAX], struct err *err)
 	io_close(&fd);
 	out[n] = '\0';
 	out[strcspn(out, "\r\n")] = '\0';
-	if ((sb.st_mode & 077) != 0) {
+	if (secret_file_check(&sb, path, "the passphrase", err) == -1) {
 		OPENSSL_cleanse(out, PASSPHRASE_MAX);
-		return (err_plain(err, EACCES, "others may read the passphrase in %s: chmod 600 it", path));
+		return (-1);
 	}
 	return (0);
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "io.h"
+#include "secret_file.h"
 #include "ssh_known_hosts.h"
 #include "ssh_wire.h"
 
@@ -95,7 +96,8 @@ ssh_key_look(const char *path, struct ssh_key *out, struct err *err)
 		err_set(err, errno, "cannot read the key file %s", path);
 	else {
 		text[n] = '\0';
-		rc = look_at_text(path, text, out, err);
+		/* What is no key, such as its public half, is told so. */
+		rc = look_at_text(path, text, out, err) == -1 ? -1 : secret_file_check(&sb, path, "the private key", err);
 	}
 	OPENSSL_cleanse(text, sizeof(text));
 	io_close(&fd);

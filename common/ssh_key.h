@@ -17,7 +17,11 @@ struct ssh_key {
 	uint8_t	 blob[SSH_KEY_MAX];	/* the public key, as SSH sends it */
 };
 
-/** ssh_key_look(path, out, err): Look at the private key in ${path}.  Fails: -1; err->code is ENOENT when there is no such file. */
+/**
+ * ssh_key_look(path, out, err):
+ * Look at the private key in ${path}.  Fails: -1; err->code is ENOENT when there is no such file,
+ * EACCES also when others may read it.
+ */
 int ssh_key_look(const char *path, struct ssh_key *out, struct err *err);
 
 #endif

@@ -142,11 +142,26 @@ take_socket(struct api_socket *s, struct err *err)
 	s->fd = SD_LISTEN_FDS_START;
 	if (fcntl(s->fd, F_SETFL, fcntl(s->fd, F_GETFL) | O_NONBLOCK) == -1)
 		return (err_set(err, errno, "cannot use the socket that systemd passed"));
-	if (getsockname(s->fd, (struct sockaddr *)&sa, &len) == 0 && sa.sun_path[0] == '/' && stat(sa.sun_path, &st) == 0 && st.st_gid != 0) {
+	if (getsockname(s->fd, (struct sockaddr *)&sa, &len) == 0 && sa.sun_path[0] == '/' && stat(sa.sun_path, &st) == 0) {
+		if ((s->path = strdup(sa.sun_path)) == NULL)
+			return (err_nomem(err));
 		s->group = st.st_gid;
-		s->has_group = true;
+		s->has_group = st.st_gid != 0;
 	}
 	return (1);
+}
+
+/* The socket that systemd made is given to the group that the configuration names, so that it need not be named in the unit, too. */
+static int
+give_to_group(const struct api_socket *s, struct err *err)
+{
+	struct stat st;
+
+	if (s->path == NULL || lstat(s->path, &st) == -1 || (st.st_gid == s->group && (st.st_mode & 0777) == 0660))
+		return (0);
+	if (!S_ISSOCK(st.st_mode) || chown(s->path, (uid_t)-1, s->group) == -1 || chmod(s->path, 0660) == -1)
+		return (err_set(err, errno, "cannot give the socket %s to api_group: set SocketGroup= in virt-backupd.socket", s->path));
+	return (0);
 }
 
 static int
@@ -170,6 +185,8 @@ api_socket_open(struct api_socket *s, const struct api_options *o, struct err *e
 	if (rc != -1 && o->group != NULL) {
 		rc = find_group(o->group, &s->group, err);
 		s->has_group = true;
+		if (rc != -1 && passed == 1)
+			rc = give_to_group(s, err);
 	}
 	if (rc != -1 && passed == 0)
 		rc = o->path != NULL ? make_socket(s, o->path, err) : make_default_socket(s, err);

@@ -12,7 +12,7 @@ struct api_socket {
 	gid_t	 group;		/* its file's: members may read */
 	bool	 has_group;	/* one was asked for, or the file's is not root's */
 	bool	 own;		/* made by us: removed at the end */
-	char	*path;		/* of our own */
+	char	*path;		/* its file's, if it has one */
 	dev_t	 dev;		/* which file that is: somebody else's may be there by now */
 	ino_t	 ino;
 };

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,7 +20,8 @@ text_fd(const struct conf *c, struct err *err)
 {
 	int fd = memfd_create("backupd.conf", MFD_CLOEXEC);
 
-	if (fd == -1 || io_pwrite(fd, c->text, strlen(c->text), 0) == -1) {
+	/* Made with mode 0777, which a configuration must not have. */
+	if (fd == -1 || fchmod(fd, 0600) == -1 || io_pwrite(fd, c->text, strlen(c->text), 0) == -1) {
 		err_set(err, errno, "cannot keep the configuration for workers");
 		io_close(&fd);
 	}

@@ -581,8 +581,8 @@ class Guest:
 
     def exec(self, script, timeout=60, check=True):
         """Run a shell script in the guest; returns what it prints, or with check=False (status, output)."""
-        pid = self.agent_command('guest-exec', path='/bin/sh', arg=['-c', script], **{'capture-output': True})['pid']
-        done = wait_until(lambda: (lambda s: s if s['exited'] else None)(self.agent_command('guest-exec-status', pid=pid)), timeout)
+        pid = self.agent_command('guest-exec', timeout=max(10, timeout), path='/bin/sh', arg=['-c', script], **{'capture-output': True})['pid']
+        done = wait_until(lambda: (lambda s: s if s['exited'] else None)(self.agent_command('guest-exec-status', timeout=max(10, timeout), pid=pid)), timeout)
         if not done:
             raise Failure('%s: does not end: %s' % (self.name, script))
         out = ''.join(base64.b64decode(done.get(key, '')).decode(errors='replace') for key in ('out-data', 'err-data'))

@@ -24,7 +24,8 @@ make('install')
 there = files()
 for wanted in ('sbin/virt-backupd', 'bin/virt-backupctl', 'bin/virt-restore', 'lib/systemd/system/virt-backupd.service', 'lib/systemd/system/virt-backupd.socket',
                'share/man/man8/virt-backupd.8', 'share/man/man7/openvirt-backup.7', 'share/doc/openvirt-backup/backupd.conf.example', 'share/doc/openvirt-backup/minimal.conf',
-               'share/openvirt-backup/rescue.py'):
+               'share/openvirt-backup/rescue.py', 'share/doc/openvirt-backup/own-user.conf',
+               'lib/sysusers.d/openvirt-backup.conf', 'lib/tmpfiles.d/openvirt-backup.conf'):
     tap.ok(wanted in there, 'installed: ' + wanted)
 for program in ('sbin/virt-backupd', 'bin/virt-backupctl', 'bin/virt-restore'):
     r = tap.run([os.path.join(PREFIX, program), '--version'])
@@ -43,6 +44,16 @@ r = tap.run(['systemd-analyze', 'security', '--offline=yes', '--no-pager', units
 exposure = re.search(r'Overall exposure level for \S+: ([\d.]+)', r.stdout)
 tap.ok(exposure and float(exposure[1]) < 4, 'the service is hardened: an exposure below 4') or tap.diag(r.stdout[-300:] + r.stderr)
 
+for kind, tool in ('sysusers', ['systemd-sysusers', '--dry-run']), ('tmpfiles', ['systemd-tmpfiles', '--create', '--root=' + os.path.abspath('made')]):
+    r = tap.run([*tool, os.path.join(PREFIX, 'lib/%s.d/openvirt-backup.conf' % kind)])
+    tap.is_((r.status, [line for line in r.stderr.splitlines() if 'openvirt' in line and 'Would create' not in line and 'Creating' not in line]), (0, []), kind + ' are sound')
+tap.ok(os.path.isdir('made/var/lib/openvirt-backup'), 'the state folder is made')
+
+with open(os.path.join(PREFIX, 'share/doc/openvirt-backup/of-another'), 'w', encoding='utf-8'):
+    pass
 make('uninstall')
-tap.is_(files(), [], 'nothing is left')
+tap.is_(files(), ['share/doc/openvirt-backup/of-another'], 'nothing is left but what is of another')
+os.unlink(os.path.join(PREFIX, 'share/doc/openvirt-backup/of-another'))
+make('uninstall')
+tap.ok(not os.path.exists(os.path.join(PREFIX, 'share/doc/openvirt-backup')), 'nor is an empty folder of ours, and once more does no harm')
 tap.done_testing()

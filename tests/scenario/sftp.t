@@ -111,6 +111,8 @@ for name, text, mode in ('right', 'right\n', 0o600), ('wrong', 'wrong\n', 0o600)
         f.write(text)
     os.chmod('passphrase.' + name, mode)
 passphrase = os.path.abspath('passphrase.')
+bare = sshd.keygen('bare')
+os.chmod(bare, 0o644)
 nobody = os.path.abspath('nobody')
 only_rsa = sshd.Server('server-rsa', kinds=('rsa',))
 with open('changed', 'w', encoding='utf-8') as f, open(other + '.pub', encoding='utf-8') as k:
@@ -130,6 +132,7 @@ for what, keys, env, wanted in (
         ('a host with an RSA key only', {'url': only_rsa.url(refused)}, {}, r'only RSA .*\(rsa-sha2-512.*\) that libssh2 .* Ed25519 or ECDSA host key'),
         ('no agent', {'identity': sealed}, {}, r'has a passphrase: give passphrase_file, or add the key to an ssh-agent'),
         ('a passphrase that all may read', {'identity': sealed, 'passphrase_file': passphrase + 'open'}, {}, r'others may read .*chmod 600'),
+        ('a key that all may read', {'identity': bare}, {}, r'others may read the private key in .*bare \(mode 0644\): chmod 600'),
         ('no key', {'identity': os.path.abspath('missing')}, {}, r'cannot read the key file .*missing: No such file'),
         ('a file that is no key', {'identity': known}, {}, r'holds no private key')):
     r = ovb.once(config(**{'url': url, **keys}), env={'SSH_AUTH_SOCK': None, **env})

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -119,6 +120,7 @@ keys_are_looked_at(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		write_text("key", cases[i].text);
+		assert_int_equal(chmod("key", 0600), 0);
 		if (ssh_key_look("key", k, &err) != cases[i].rc || strcmp(k->type, cases[i].type) != 0 || k->encrypted != cases[i].encrypted)
 			fail_msg("case %zu: %s, %d", i, k->type, (int)k->encrypted);
 	}
