@@ -248,5 +248,5 @@ port = silence.getsockname()[1]
 r = restore(config(server.url(FAR, port), connect_timeout=1), 'list')
 tap.like(r.stderr, r'did not finish .* within 1 s', 'a server that says nothing')
 silence.close()
-tap.like(restore(config(server.url(FAR, port)), 'list').stderr, r'cannot connect to 127.0.0.1 port %d: Connection refused' % port, 'none at all')
+tap.like(restore(config(server.url(FAR, port)), 'list').stderr, r'cannot connect to 127.0.0.1 port %d \(Connection refused\): is sshd running there' % port, 'none at all')
 tap.done_testing()
