@@ -125,6 +125,7 @@ install: all
 	install -D -m 755 $(BUILD)/bin/virt-backupctl $(DESTDIR)$(PREFIX)/bin/virt-backupctl
 	install -D -m 755 $(BUILD)/bin/virt-restore $(DESTDIR)$(PREFIX)/bin/virt-restore
 	install -D -m 644 conf/backupd.conf.example $(DESTDIR)$(PREFIX)/share/doc/openvirt-backup/backupd.conf.example
+	install -D -m 644 conf/sshd-offsite.conf $(DESTDIR)$(PREFIX)/share/doc/openvirt-backup/sshd-offsite.conf
 	for u in $(UNITS); do install -d $(DESTDIR)$(PREFIX)/lib/systemd/system && \
 	    sed 's,@sbindir@,$(PREFIX)/sbin,' packaging/systemd/$$u > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$u && \
 	    chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/$$u || exit 1; done

@@ -53,7 +53,7 @@ def children(pid):
 
 
 class Server:
-    def __init__(self, folder, kinds=('ed25519', 'ecdsa', 'rsa'), sftp='internal-sftp', options=()):
+    def __init__(self, folder, kinds=('ed25519', 'ecdsa', 'rsa'), sftp='internal-sftp', options=(), force=True, wrap=()):
         self.folder = os.path.abspath(folder)
         os.makedirs(self.folder, exist_ok=True)
         os.makedirs('/run/sshd', exist_ok=True)
@@ -62,6 +62,8 @@ class Server:
         with open(self.authorized, 'w', encoding='utf-8'):
             pass
         self.sftp, self.options = sftp, options
+        self.force = ['ForceCommand ' + sftp] if force else []
+        self.wrap = wrap        # a command that runs sshd
         self.port = free_port()
         self.child = None
         self.start()
@@ -73,10 +75,10 @@ class Server:
             f.write(''.join(line + '\n' for line in (
                 'ListenAddress 127.0.0.1', 'Port %d' % self.port, 'PidFile none', 'StrictModes no', 'UsePAM no', 'LogLevel ERROR',
                 'PasswordAuthentication no', 'KbdInteractiveAuthentication no', 'PermitRootLogin yes', 'MaxStartups 50', 'UseDNS no',
-                'AuthorizedKeysFile ' + self.authorized, 'Subsystem sftp ' + self.sftp, 'ForceCommand ' + self.sftp,
+                'AuthorizedKeysFile ' + self.authorized, 'Subsystem sftp ' + self.sftp, *self.force,
                 *('HostKey ' + key for key in self.keys.values()), *self.options)))
         with open(os.path.join(self.folder, 'log'), 'ab') as log:
-            self.child = tap.start([SSHD, '-D', '-e', '-f', config], stdout=log, stderr=log, stdin=-3)
+            self.child = tap.start([*self.wrap, SSHD, '-D', '-e', '-f', config], stdout=log, stderr=log, stdin=-3)
         until = time.monotonic() + 10
         while time.monotonic() < until:
             with socket.socket() as s:
