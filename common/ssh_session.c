@@ -12,8 +12,9 @@
 #include "io.h"
 
 #define KEEPALIVE_S	15u
-#define ANSWER_MAX	((uint64_t)64 << 20)	/* bytes that may come while one request is under way: four times what any asks for */
+#define ANSWER_MAX	((uint64_t)64 << 20)	/* bytes that may come while one request is under way: many times what any asks for */
 #define EMPTY_MAX	10000u	/* reads in a row of what is not there, without our waiting for it */
+#define LATE_MS		1000	/* that ssh_wait() is given to notice it first */
 #define FREE_TRIES	1000u	/* of what nothing is left to wait for */
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -37,7 +38,7 @@ receive(libssh2_socket_t fd, void *p, size_t n, int flags, void **abstract)
 	 * Answers that nobody asked for are kept by libssh2, which does not come back to ssh_wait() as long as more of them come.  When a channel
 	 * ends within an answer, libssh2 1.10 asks for the rest over and over.
 	 */
-	if (ss->came > ANSWER_MAX || ++ss->empty > EMPTY_MAX || ssh_now() >= ss->until) {
+	if (ss->came > ANSWER_MAX || ++ss->empty > EMPTY_MAX || ssh_now() >= ss->until + LATE_MS) {
 		ss->ended = true;
 		return (-ECONNABORTED);
 	}
@@ -156,6 +157,10 @@ ssh_wait(struct ssh_session *ss, struct err *err)
 		pfd.events |= POLLIN;
 	if ((directions & LIBSSH2_SESSION_BLOCK_OUTBOUND) != 0)
 		pfd.events |= POLLOUT;
+	if (ss->dead) {
+		*err = ss->why;
+		return (-1);
+	}
 	ss->empty = 0;
 	if (now >= ss->until || now >= idle_end)
 		return (too_late(ss, now, err));
