@@ -12,7 +12,7 @@
 #include "io.h"
 
 #define KEEPALIVE_S	15u
-#define ANSWER_MAX	((uint64_t)64 << 20)	/* bytes that may come while one request is under way: many times what any asks for */
+#define ANSWER_MAX	((uint64_t)32 << 20)	/* bytes that may come while one request is under way: far more than any asks for, or lists */
 #define EMPTY_MAX	10000u	/* reads in a row of what is not there, without our waiting for it */
 #define LATE_MS		1000	/* that ssh_wait() is given to notice it first */
 #define FREE_TRIES	1000u	/* of what nothing is left to wait for */

@@ -23,7 +23,7 @@ def files():
 make('install')
 there = files()
 for wanted in ('sbin/virt-backupd', 'bin/virt-backupctl', 'bin/virt-restore', 'lib/systemd/system/virt-backupd.service', 'lib/systemd/system/virt-backupd.socket',
-               'share/man/man8/virt-backupd.8', 'share/doc/openvirt-backup/backupd.conf.example'):
+               'share/man/man8/virt-backupd.8', 'share/doc/openvirt-backup/backupd.conf.example', 'share/doc/openvirt-backup/sshd-offsite.conf'):
     tap.ok(wanted in there, 'installed: ' + wanted)
 for program in ('sbin/virt-backupd', 'bin/virt-backupctl', 'bin/virt-restore'):
     r = tap.run([os.path.join(PREFIX, program), '--version'])
