@@ -10,6 +10,7 @@ CC       ?= gcc
 CLANG    ?= clang-14
 BUILD    ?= build
 
+comma    := ,
 LIBS_COMMON := libarchive liblzma libzstd libconfig jansson libxxhash libcrypto libxml-2.0 libssh2
 # Asked for only when something is compiled, so that `make deps` runs on a machine that has none of them.
 PKG_CFLAGS   = $(shell pkg-config --cflags $(LIBS_COMMON))
@@ -223,11 +224,14 @@ $(BUILD)/tests/tools/api_daemon: TOOL_LIBS = $(API_LIBS)
 # A fuzz target with a main that runs it over files: the corpus as a test, without libFuzzer.
 $(BUILD)/tests/fuzz/%.replay: tests/fuzz/%.c tests/fuzz/replay.c $(BUILD)/libcommon.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter-out %.a,$^) $(BUILD)/libcommon.a $(PKG_LIBS)
+	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter-out %.a,$^) $(BUILD)/libcommon.a $(FUZZ_LIBS) $(PKG_LIBS)
 $(BUILD)/tests/fuzz/%.fuzzer: tests/fuzz/%.c $(wildcard common/*.c common/*.h)
 	@mkdir -p $(@D)
-	$(CLANG) -std=gnu11 -D_GNU_SOURCE -DOVB_VERSION='"$(VERSION)"' -Icommon -g -O1 -fsanitize=fuzzer,address,undefined $(PKG_CFLAGS) -pthread -o $@ $(filter %.c,$^) $(PKG_LIBS)
+	$(CLANG) -std=gnu11 -D_GNU_SOURCE -DOVB_VERSION='"$(VERSION)"' -Icommon -g -O1 -fsanitize=fuzzer,address,undefined $(PKG_CFLAGS) -pthread -o $@ $(filter %.c,$^) $(FUZZ_LIBS) $(PKG_LIBS)
 # Targets of what is not in common/ name it.
 $(BUILD)/tests/fuzz/fuzz_request.replay $(BUILD)/tests/fuzz/fuzz_request.fuzzer: backupd/api/request.c backupd/api/metrics.c
+# libssh2 itself, with another transport below it.
+$(BUILD)/tests/fuzz/fuzz_sftp.replay $(BUILD)/tests/fuzz/fuzz_sftp.fuzzer: FUZZ_LIBS = -l:libssh2.a -lcrypto -lz \
+    $(addprefix -Wl$(comma)--wrap=,_libssh2_transport_send _libssh2_transport_read ssh_session_open ssh_target_new)
 
 -include $(COMMON:.o=.d) $(BACKUPD:.o=.d) $(API:.o=.d) $(DAEMON:.o=.d) $(CTL:.o=.d) $(RESTORE:.o=.d) $(UNIT:=.d) $(FAKED:=.d) $(FAKE_OBJ:.o=.d)

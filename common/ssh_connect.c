@@ -75,7 +75,8 @@ look_up(const struct ssh_target *t, int64_t until, struct addrinfo **out, struct
 	free(l);
 	if (r == EAI_INPROGRESS)
 		return (err_plain(err, ETIMEDOUT, "no address of %s was found in time", t->hostname));
-	return (r == 0 ? 0 : err_set(err, 0, "the host %s was not found: %s", t->hostname, gai_strerror(r)));
+	return (r == 0 ? 0 : err_set(err, 0, "the host %s was not found (%s): is the url right, and does name resolution work here?", t->hostname,
+	    gai_strerror(r)));
 }
 
 static int
@@ -113,10 +114,30 @@ fail:
 	return (-1);
 }
 
+/* What to look at when a host cannot be reached. */
+static const char *
+advice(int code)
+{
+	switch (code) {
+	case ECONNREFUSED:
+		return ("is sshd running there, and is this its port?");
+	case ECONNRESET:
+	case EPIPE:
+		return ("see the log of its sshd");
+	case EACCES:
+	case EPERM:
+		return ("a firewall on this machine forbids it");
+	default:
+		return ("is the host up, is the url right, and does a firewall let us through?");
+	}
+}
+
 static int
 connect_tcp(const struct ssh_target *t, int64_t until, struct ssh_stream *out, struct err *err)
 {
 	struct addrinfo *list = NULL;
+	char reason[128];
+	int code;
 
 	if (look_up(t, until, &list, err) == -1)
 		return (-1);
@@ -125,8 +146,11 @@ connect_tcp(const struct ssh_target *t, int64_t until, struct ssh_stream *out, s
 		errno = 0;
 		out->fd = connect_one(ai, until);
 	}
-	if (out->fd == -1)
-		err_set(err, errno, "cannot connect to %s port %d", t->hostname, t->port);
+	if (out->fd == -1) {
+		code = errno;
+		err_set(err, 0, "cannot connect to %s port %d (%s): %s", t->hostname, t->port, strerror_r(code, reason, sizeof(reason)), advice(code));
+		err->code = code;
+	}
 	freeaddrinfo(list);
 	return (out->fd == -1 ? -1 : 0);
 }

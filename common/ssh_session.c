@@ -12,6 +12,9 @@
 #include "io.h"
 
 #define KEEPALIVE_S	15u
+#define ANSWER_MAX	((uint64_t)32 << 20)	/* bytes that may come while one request is under way: far more than any asks for, or lists */
+#define EMPTY_MAX	10000u	/* reads in a row of what is not there, without our waiting for it */
+#define LATE_MS		1000	/* that ssh_wait() is given to notice it first */
 #define FREE_TRIES	1000u	/* of what nothing is left to wait for */
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -31,13 +34,23 @@ receive(libssh2_socket_t fd, void *p, size_t n, int flags, void **abstract)
 	size_t keep;
 
 	(void)fd;	/* what libssh2 remembers may be somebody else's by now */
+	/*
+	 * Answers that nobody asked for are kept by libssh2, which does not come back to ssh_wait() as long as more of them come.  When a channel
+	 * ends within an answer, libssh2 1.10 asks for the rest over and over.
+	 */
+	if (ss->came > ANSWER_MAX || ++ss->empty > EMPTY_MAX || ssh_now() >= ss->until + LATE_MS) {
+		ss->ended = true;
+		return (-ECONNABORTED);
+	}
 	while ((r = recv(ss->stream.fd, p, n, flags)) == -1 && errno == EINTR)
 		;
 	ss->ended |= r == 0 || (r == -1 && errno != EWOULDBLOCK);
 	if (r == -1)
 		return (errno == EWOULDBLOCK ? -EAGAIN : -errno);
+	ss->empty = 0;
 	if (r > 0)
 		ss->moved = ssh_now();
+	ss->came += (uint64_t)r;
 	keep = (size_t)r < SSH_SEEN_MAX - ss->nseen ? (size_t)r : SSH_SEEN_MAX - ss->nseen;
 	memcpy(ss->seen + ss->nseen, p, keep);
 	ss->nseen += keep;
@@ -65,6 +78,8 @@ set_time(struct ssh_session *ss, unsigned int seconds)
 	ss->moved = ssh_now();
 	ss->until = ss->moved + (int64_t)seconds * 1000;
 	ss->limit_s = seconds;
+	ss->came = 0;
+	ss->empty = 0;
 }
 
 static int
@@ -117,6 +132,20 @@ show_life(struct ssh_session *ss)
 		libssh2_keepalive_send(ss->ssh, &next);
 }
 
+/* Its SFTP server may end, or crash, while its sshd lives on. */
+static bool
+sftp_ended(struct ssh_session *ss)
+{
+	return (ss->sftp != NULL && libssh2_channel_eof(libssh2_sftp_get_channel(ss->sftp)) == 1);
+}
+
+static int
+too_early(struct ssh_session *ss, struct err *err)
+{
+	err_set(err, ECONNRESET, "the connection to %s was lost (its SFTP server has ended: see the log there)", ss->t->label);
+	return (die(ss, err));
+}
+
 int
 ssh_wait(struct ssh_session *ss, struct err *err)
 {
@@ -128,8 +157,15 @@ ssh_wait(struct ssh_session *ss, struct err *err)
 		pfd.events |= POLLIN;
 	if ((directions & LIBSSH2_SESSION_BLOCK_OUTBOUND) != 0)
 		pfd.events |= POLLOUT;
+	if (ss->dead) {
+		*err = ss->why;
+		return (-1);
+	}
+	ss->empty = 0;
 	if (now >= ss->until || now >= idle_end)
 		return (too_late(ss, now, err));
+	if (sftp_ended(ss))
+		return (too_early(ss, err));
 	left = (ss->until < idle_end ? ss->until : idle_end) - now;
 	if (left > KEEPALIVE_S * 1000)
 		left = KEEPALIVE_S * 1000;
@@ -162,6 +198,19 @@ ssh_lost(struct ssh_session *ss, struct err *err)
 		return (true);
 	if (code == LIBSSH2_ERROR_SFTP_PROTOCOL && libssh2_sftp_last_error(ss->sftp) != LIBSSH2_FX_OK)
 		return (false);
+	if (ssh_now() >= ss->until) {
+		too_late(ss, ssh_now(), err);
+		return (true);
+	}
+	if (sftp_ended(ss)) {
+		too_early(ss, err);
+		return (true);
+	}
+	if (ss->came > ANSWER_MAX || ss->empty > EMPTY_MAX) {
+		err_set(err, 0, "%s sends more than it was asked for: that is no sound SFTP server", ss->t->label);
+		die(ss, err);
+		return (true);
+	}
 	snprintf(safe, sizeof(safe), "%s", ssh_stream_complaint(&ss->stream, text, sizeof(text)));
 	err_set(err, code == LIBSSH2_ERROR_ALLOC ? ENOMEM : ECONNRESET, "the connection to %s was lost (%s%s%s)", ss->t->label, ssh_says(ss),
 	    safe[0] != '\0' ? "; ssh: " : "", safe);
@@ -208,14 +257,18 @@ handshake(struct ssh_session *ss, struct err *err)
 static int
 begin_sftp(struct ssh_session *ss, struct err *err)
 {
-	while ((ss->sftp = libssh2_sftp_init(ss->ssh)) == NULL) {
+	const char *why = NULL;
+
+	while (why == NULL && (ss->sftp = libssh2_sftp_init(ss->ssh)) == NULL) {
 		if (libssh2_session_last_errno(ss->ssh) != LIBSSH2_ERROR_EAGAIN)
-			return (err_set(err, 0, "%s lets us in, but does not begin SFTP (%s): has its sshd_config a Subsystem sftp, or ForceCommand internal-sftp?",
-			    ss->t->label, ssh_says(ss)));
-		if (ssh_wait(ss, err) == -1)
-			return (-1);
+			why = ssh_says(ss);
+		else if (ssh_wait(ss, err) == -1)
+			why = "it does not answer";
 	}
-	return (0);
+	if (why == NULL)
+		return (0);
+	return (err_set(err, 0, "%s lets us in, but does not begin SFTP (%s): has its sshd_config a Subsystem sftp, or ForceCommand internal-sftp, and does "
+	    "nothing there print a greeting?", ss->t->label, why));
 }
 
 struct ssh_session *

@@ -31,6 +31,8 @@ struct ssh_session {
 	LIBSSH2_SFTP		*sftp;
 	int64_t			 until;		/* the request's end, by ssh_now() */
 	int64_t			 moved;		/* when bytes came or went last */
+	uint64_t		 came;		/* bytes, since the request began */
+	unsigned int		 empty;		/* reads in vain, since then, or since anything came, or was waited for */
 	unsigned int		 limit_s;	/* how long the request may take; for messages */
 	bool			 ended;		/* the server has ended the stream, or it broke */
 	bool			 dead;

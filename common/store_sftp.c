@@ -324,6 +324,8 @@ request_list(struct sftp_store *s, struct ssh_session *ss, const char *path, con
 		if (r == 0 || (size_t)r >= sizeof(name))
 			break;
 		name[r] = '\0';
+		if (strlen(name) != (size_t)r)
+			continue;	/* no file has a zero byte in its name */
 		if (names->len > NAMES_MAX)
 			rc = err_plain(err, E2BIG, "cannot list %s/%s: more names than any folder of a repository has", s->st.url, path);
 		else

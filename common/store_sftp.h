@@ -2,6 +2,8 @@
 #ifndef OVB_STORE_SFTP_H
 #define OVB_STORE_SFTP_H
 
+#include <stdatomic.h>
+
 #include "sftp_ahead.h"
 #include "sftp_pool.h"
 #include "store.h"
@@ -14,6 +16,7 @@ struct sftp_store {
 	char			*base;		/* the store's folder there */
 	struct sftp_pool	 pool;
 	struct sftp_ahead	 ahead;
+	atomic_bool		 one_by_one;	/* the server gives less than it is asked for: reads are not asked for together */
 	pthread_t		 ticker;	/* makes a request now and then, so that no idle connection is given up */
 	bool			 ticking;	/* the thread was started */
 	pthread_mutex_t		 tick_lock;	/* guards what is below */

@@ -19,6 +19,7 @@
 #define QUIET_MS	5000			/* then nobody writes just now */
 #define PAGE		((size_t)32 << 10)	/* of a file that is read here and there, over and over */
 #define PAGES		16
+#define ONE_BY_ONE	((size_t)7500)		/* bytes; four times that is one request */
 
 struct handle {
 	LIBSSH2_SFTP_HANDLE	*h;
@@ -163,7 +164,9 @@ look_and_open(struct sftp_file *f, struct ssh_session *ss, const char *full, str
 
 	if (sftp_lstat(ss, full, &a, err) == -1)
 		return (sftp_failed(f->s, ss, f->path, NULL, "cannot open", err));
-	if ((a.flags & LIBSSH2_SFTP_ATTR_SIZE) == 0 || (a.flags & LIBSSH2_SFTP_ATTR_PERMISSIONS) == 0 || !LIBSSH2_SFTP_S_ISREG(a.permissions))
+	if ((a.flags & LIBSSH2_SFTP_ATTR_SIZE) == 0 || (a.flags & LIBSSH2_SFTP_ATTR_PERMISSIONS) == 0)
+		return (err_set(err, ENOTSUP, "the server does not say what %s/%s is, or how large", f->s->st.url, f->path));
+	if (!LIBSSH2_SFTP_S_ISREG(a.permissions))
 		return (err_set(err, 0, "%s/%s is not a regular file", f->s->st.url, f->path));
 	if ((h->h = sftp_open(ss, full, LIBSSH2_FXF_READ, err)) == NULL)
 		return (sftp_failed(f->s, ss, f->path, NULL, "cannot open", err));
@@ -420,16 +423,19 @@ sftp_file_small_reads(struct store_file *sf)
 
 /*
  * libssh2 asks for four times the bytes that it is told to read, for the reads to come.  Told to read a quarter of what is wanted, it asks for
- * just that, all at once.
+ * just that, all at once; or for one request's worth, one after the other.
  */
 static long
-read_all(struct ssh_session *ss, LIBSSH2_SFTP_HANDLE *h, char *p, size_t n, struct err *err)
+read_all(struct ssh_session *ss, LIBSSH2_SFTP_HANDLE *h, char *p, size_t n, bool one_by_one, struct err *err)
 {
-	size_t at = 0;
+	size_t at = 0, step;
 	ssize_t r;
 
 	while (at < n) {
-		SFTP_TRY(r, ss, err, libssh2_sftp_read(h, p + at, (n - at + 3) / 4))
+		step = (n - at + 3) / 4;
+		if (one_by_one && step > ONE_BY_ONE)
+			step = ONE_BY_ONE;
+		SFTP_TRY(r, ss, err, libssh2_sftp_read(h, p + at, step))
 			;
 		if (r < 0 || (size_t)r > n - at)
 			return (-1);
@@ -440,11 +446,24 @@ read_all(struct ssh_session *ss, LIBSSH2_SFTP_HANDLE *h, char *p, size_t n, stru
 	return ((long)at);
 }
 
-static long
-fetch(void *file, void *p, size_t n, uint64_t offset, struct err *err)
+/*
+ * Whether the server gave less than it was asked for, within the file.  Then reads that were under way together leave gaps: libssh2 notices, by
+ * its text alone, or takes the end that the last of them met for the first one's.
+ */
+static bool
+gave_less(const struct sftp_file *f, struct ssh_session *ss, size_t n, uint64_t offset, long got)
 {
-	struct sftp_file *f = file;
+	if (got == -1)
+		return (!ss->dead && strstr(ssh_says(ss), "Unexpected Offset") != NULL);
+	return ((size_t)got < n && offset + (uint64_t)got < f->f.size);
+}
+
+/* Sets ${again} when the store now reads one by one, which may help. */
+static long
+fetch_once(struct sftp_file *f, void *p, size_t n, uint64_t offset, bool *again, struct err *err)
+{
 	struct sftp_pool *pool = &f->s->pool;
+	bool one_by_one = atomic_load(&f->s->one_by_one);
 	LIBSSH2_SFTP_HANDLE *h;
 	unsigned long fx;
 	long got = -1;
@@ -457,7 +476,14 @@ fetch(void *file, void *p, size_t n, uint64_t offset, struct err *err)
 		return (-1);
 	}
 	libssh2_sftp_seek64(h, offset);
-	if ((got = read_all(pool->conns[i].ss, h, p, n, err)) >= 0) {
+	got = read_all(pool->conns[i].ss, h, p, n, one_by_one, err);
+	if (!one_by_one && gave_less(f, pool->conns[i].ss, n, offset, got)) {
+		atomic_store(&f->s->one_by_one, true);
+		*again = true;
+		pool_spoil(pool, i);
+		return (-1);
+	}
+	if (got >= 0) {
 		pool_give(pool, i);
 		return (got);
 	}
@@ -472,6 +498,15 @@ fetch(void *file, void *p, size_t n, uint64_t offset, struct err *err)
 	    (unsigned long long)offset, ssh_says(pool->conns[i].ss));
 	pool_spoil(pool, i);
 	return (-1);
+}
+
+static long
+fetch(void *file, void *p, size_t n, uint64_t offset, struct err *err)
+{
+	bool again = false;
+	long got = fetch_once(file, p, n, offset, &again, err);
+
+	return (again ? fetch_once(file, p, n, offset, &again, err) : got);
 }
 
 /* The place of page ${number}, filled, or -1. */

@@ -8,6 +8,7 @@
 
     proxy = sshd.Proxy(server.port)                 .port; .stall() makes it a black hole, .reset() cuts its connections; .delay seconds each way
 """
+import ctypes
 import getpass
 import os
 import select
@@ -19,6 +20,7 @@ import time
 import tap
 
 SSHD = '/usr/sbin/sshd'
+LIBC = ctypes.CDLL(None)
 USER = getpass.getuser()
 
 
@@ -51,7 +53,7 @@ def children(pid):
 
 
 class Server:
-    def __init__(self, folder, kinds=('ed25519', 'ecdsa', 'rsa'), sftp='internal-sftp', options=(), shell=False):
+    def __init__(self, folder, kinds=('ed25519', 'ecdsa', 'rsa'), sftp='internal-sftp', options=(), force=True, wrap=()):
         self.folder = os.path.abspath(folder)
         os.makedirs(self.folder, exist_ok=True)
         os.makedirs('/run/sshd', exist_ok=True)
@@ -59,7 +61,9 @@ class Server:
         self.authorized = os.path.join(self.folder, 'authorized_keys')
         with open(self.authorized, 'w', encoding='utf-8'):
             pass
-        self.sftp, self.options, self.shell = sftp, options, shell
+        self.sftp, self.options = sftp, options
+        self.force = ['ForceCommand ' + sftp] if force else []
+        self.wrap = wrap        # a command that runs sshd
         self.port = free_port()
         self.child = None
         self.start()
@@ -71,10 +75,10 @@ class Server:
             f.write(''.join(line + '\n' for line in (
                 'ListenAddress 127.0.0.1', 'Port %d' % self.port, 'PidFile none', 'StrictModes no', 'UsePAM no', 'LogLevel ERROR',
                 'PasswordAuthentication no', 'KbdInteractiveAuthentication no', 'PermitRootLogin yes', 'MaxStartups 50', 'UseDNS no',
-                'AuthorizedKeysFile ' + self.authorized, 'Subsystem sftp ' + self.sftp, *([] if self.shell else ['ForceCommand ' + self.sftp]),
+                'AuthorizedKeysFile ' + self.authorized, 'Subsystem sftp ' + self.sftp, *self.force,
                 *('HostKey ' + key for key in self.keys.values()), *self.options)))
         with open(os.path.join(self.folder, 'log'), 'ab') as log:
-            self.child = tap.start([SSHD, '-D', '-e', '-f', config], stdout=log, stderr=log, stdin=-3)
+            self.child = tap.start([*self.wrap, SSHD, '-D', '-e', '-f', config], stdout=log, stderr=log, stdin=-3)
         until = time.monotonic() + 10
         while time.monotonic() < until:
             with socket.socket() as s:
@@ -139,8 +143,9 @@ class Proxy:
         """The connections are reset; new ones pass."""
         for pair in self.pairs:
             for s in pair:
+                # To connect it to nowhere resets a connection at once (Linux), also while a thread waits for it.
+                LIBC.connect(s.fileno(), b'\0' * 16, 16)
                 try:
-                    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b'\1\0\0\0\0\0\0\0')
                     s.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     pass

@@ -24,7 +24,7 @@ make('install')
 there = files()
 for wanted in ('sbin/virt-backupd', 'bin/virt-backupctl', 'bin/virt-restore', 'lib/systemd/system/virt-backupd.service', 'lib/systemd/system/virt-backupd.socket',
                'share/man/man8/virt-backupd.8', 'share/man/man7/openvirt-backup.7', 'share/doc/openvirt-backup/backupd.conf.example', 'share/doc/openvirt-backup/minimal.conf',
-               'share/openvirt-backup/rescue.py', 'share/doc/openvirt-backup/own-user.conf',
+               'share/doc/openvirt-backup/sshd-offsite.conf', 'share/openvirt-backup/rescue.py', 'share/doc/openvirt-backup/own-user.conf',
                'lib/sysusers.d/openvirt-backup.conf', 'lib/tmpfiles.d/openvirt-backup.conf'):
     tap.ok(wanted in there, 'installed: ' + wanted)
 for program in ('sbin/virt-backupd', 'bin/virt-backupctl', 'bin/virt-restore'):

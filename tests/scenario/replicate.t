@@ -302,7 +302,7 @@ def cut(proxy, server, conf, how, after):
 def test_sftp(shell):
     clear()
     make_image()
-    server = sshd.Server('server-%s' % shell, kinds=('ed25519',), shell=shell, sftp='/usr/lib/openssh/sftp-server' if shell else 'internal-sftp')
+    server = sshd.Server('server-%s' % shell, kinds=('ed25519',), force=not shell, sftp='/usr/lib/openssh/sftp-server' if shell else 'internal-sftp')
     key = sshd.keygen('id-%s' % shell)
     server.authorize(key)
     proxy = sshd.Proxy(server.port)

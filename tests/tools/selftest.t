@@ -271,6 +271,17 @@ def test_fs_slow_and_log():
         tap.is_(tap.run([tap.TOOLS + '/imagefs', *args]).status, 2, 'imagefs %s is refused' % ' '.join(args))
 
 
+# preload_fixed
+
+def test_preload_fixed():
+    code = 'c = ctypes.CDLL(None); b = ctypes.create_string_buffer(16); c.getrandom(b, 16, 0); print(c.time(None), b.raw.hex())'
+    env = {'LD_PRELOAD': os.path.join(tap.TOOLS, 'preload_fixed.so'), 'FIXED_TIME': 1893456000, 'FIXED_SEED': 1,
+           'ASAN_OPTIONS': 'verify_asan_link_order=0:' + os.environ.get('ASAN_OPTIONS', '')}
+    got = [python(code, env=env).stdout.split() for _ in range(2)]
+    tap.is_([g[0] for g in got], ['1893456000'] * 2, 'preload_fixed: time() stands still')
+    tap.ok(got[0][1] != got[1][1], 'preload_fixed: libraries get real random bytes (programs: see sftp-same.t)')
+
+
 # preload_die
 
 STEPS = '''
