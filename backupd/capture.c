@@ -64,6 +64,11 @@ capture_trusts(struct capture *c, size_t i)
 
 	if (!capture_expects(c, i) || (then = chain_disk(c->chain, d->target, &number)) == NULL)
 		return (false);
+	if (!inherited_tells(&c->chain->inherited, d->target)) {
+		snprintf(c->why_read, sizeof(c->why_read), "the point before has the checkpoint %s of an earlier one, which is not to be had any more",
+		    c->chain->manifest.checkpoint);
+		return (false);
+	}
 	if (d->source != NULL && then->source != NULL && strcmp(d->source, then->source) == 0)
 		return (true);
 	snprintf(c->why_read, sizeof(c->why_read), "disk %s is %s; then it was %s", d->target, d->source != NULL ? d->source : "elsewhere",
