@@ -50,7 +50,7 @@ COMPLETIONS := virt-backupctl virt-backupd virt-restore
 UNITS    := $(notdir $(wildcard packaging/systemd/*))
 MANUALS  := $(notdir $(wildcard packaging/man/*.[1-8]))
 
-.PHONY: all help deps deps-build deps-test demo check check-vm test-programs check-asan check-tsan check-valgrind lint fuzz bench bench-vm install uninstall dist clean
+.PHONY: all help deps deps-build deps-test demo check check-vm test-programs check-asan check-tsan check-valgrind lint fuzz bench bench-memory bench-vm install uninstall dist clean
 .DELETE_ON_ERROR:
 .SECONDARY: $(FAKED:=.o)
 
@@ -112,6 +112,11 @@ bench: deps-build
 	packaging/install-packages bench
 	$(MAKE) all
 	tests/bench $(BUILD)
+
+#: make bench-memory    how much memory each step takes with an index as large as that of 1 TiB, into build/memory.md (half an hour or more)
+bench-memory: deps
+	$(MAKE) all $(BUILD)/tests/tools/scatterfs
+	tests/memory-bench $(BUILD)
 
 #: make bench-vm        a running guest against virtnbdbackup, into build/bench-vm.md (installs it)
 bench-vm: deps
