@@ -57,6 +57,8 @@ inherited_open(struct inherited *in, struct repo *repo, const struct points *poi
 		same = is_same(earlier.vm, m->vm) && is_same(earlier.uuid, m->uuid);
 		if (same && is_same(earlier.checkpoint, m->checkpoint) && is_own(&earlier)) {
 			in->origin = open_origin(repo, &points->v[i], &earlier);
+			in->manifest = earlier;
+			earlier = (struct manifest)MANIFEST_INIT;
 			more = false;
 		} else if (same && is_same(earlier.job, m->job) && !is_same(earlier.checkpoint, m->checkpoint))
 			more = false;	/* the job had another one then: this one is not as old */
@@ -72,10 +74,18 @@ disk_of(const struct inherited *in, const char *target)
 	return (UINT32_MAX);
 }
 
+/* The path says which image a bitmap is of: two may have been exchanged since. */
 bool
-inherited_tells(const struct inherited *in, const char *target)
+inherited_tells(const struct inherited *in, const char *target, const char *source)
 {
-	return (!in->is || disk_of(in, target) != UINT32_MAX);
+	const struct manifest *m = &in->manifest;
+
+	if (!in->is)
+		return (true);
+	for (size_t i = 0; i < m->ndisks; i++)
+		if (strcmp(m->disks[i].target, target) == 0 && is_same(m->disks[i].source, source))
+			return (disk_of(in, target) != UINT32_MAX);
+	return (false);
 }
 
 /* Both in order. */
@@ -127,5 +137,6 @@ void
 inherited_close(struct inherited *in)
 {
 	archive_close(in->origin);
+	manifest_free(&in->manifest);
 	*in = (struct inherited)INHERITED_INIT;
 }

@@ -17,9 +17,10 @@
 struct inherited {
 	bool			 is;		/* the point's checkpoint is an earlier one's */
 	struct archive_reader	*origin;	/* of the point that it was made for; NULL: it is not to be had any more */
+	struct manifest		 manifest;	/* of that point */
 };
 
-#define INHERITED_INIT	{ false, NULL }
+#define INHERITED_INIT	{ .manifest = MANIFEST_INIT }
 
 /**
  * inherited_open(in, repo, points, n, m):
@@ -28,8 +29,11 @@ struct inherited {
  */
 void inherited_open(struct inherited *in, struct repo *repo, const struct points *points, size_t n, const struct manifest *m);
 
-/** inherited_tells(in, target): Whether the checkpoint's bitmap of the disk ${target} can be of use: it is the point's own, or its origin has the disk. */
-bool inherited_tells(const struct inherited *in, const char *target);
+/**
+ * inherited_tells(in, target, source):
+ * Whether the checkpoint's bitmap of the disk ${target} in the image ${source} can be of use: it is the point's own, or its origin has the disk, from there.
+ */
+bool inherited_tells(const struct inherited *in, const char *target, const char *source);
 
 /**
  * inherited_dirty(in, target, point, disk, bitmap, err):

@@ -194,6 +194,13 @@ images_that_are_exchanged(void **state)
 	strcpy(fake->disks[1].base, path);
 	run_well("compared");
 	run_well("bitmap");
+	/* Back again, for a point that has no checkpoint of its own: that of the one before is still of the other image. */
+	strcpy(fake->disks[1].base, fake->disks[0].base);
+	strcpy(fake->disks[0].base, path);
+	fake->late_failures = 1;
+	run_well("compared");
+	run_well("compared");
+	run_well("bitmap");
 }
 
 /* What the latest point has in each window of its disk. */
