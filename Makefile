@@ -55,7 +55,7 @@ DOCDIR   ?= $(PREFIX)/share/doc/openvirt-backup
 DOCS     := $(wildcard conf/*) common/FORMAT.md backupd/API.md $(wildcard packaging/examples/*)
 MANUALS  := $(notdir $(wildcard packaging/man/*.[1-8]))
 
-.PHONY: all help deps deps-build deps-test demo check check-vm test-programs check-asan check-tsan check-valgrind lint fuzz bench bench-vm install uninstall deb rpm check-package dist clean
+.PHONY: all help deps deps-build deps-test demo check check-vm test-programs check-asan check-tsan check-valgrind lint fuzz bench bench-memory bench-vm install uninstall deb rpm check-package dist clean
 .DELETE_ON_ERROR:
 .SECONDARY: $(FAKED:=.o)
 
@@ -117,6 +117,11 @@ bench: deps-build
 	packaging/install-packages bench
 	$(MAKE) all
 	tests/bench $(BUILD)
+
+#: make bench-memory    how much memory each step takes with an index as large as that of 1 TiB, into build/memory.md (half an hour or more)
+bench-memory: deps
+	$(MAKE) all $(BUILD)/tests/tools/scatterfs
+	tests/memory-bench $(BUILD)
 
 #: make bench-vm        a running guest against virtnbdbackup, into build/bench-vm.md (installs it)
 bench-vm: deps

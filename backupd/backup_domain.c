@@ -116,7 +116,7 @@ store_checkpoint(struct guest *g, struct point_store *ps, const char *name, stru
 
 	if (dom == NULL)
 		return (-1);
-	snprintf(member, sizeof(member), "checkpoint-%s.xml", name);
+	checkpoint_member(name, member);
 	rc = checkpoint_get(dom, name, &xml, err);
 	if (rc == 1)
 		rc = point_store_member(ps, member, xml.ptr, xml.len, err);
@@ -176,7 +176,7 @@ publish(struct capture *c, struct point_store *ps, struct domain_result *result,
 	const struct moment *m = &c->moment;
 	struct point_facts facts = { .uuid = c->guest->uuid, .capture = c->ops->name, .freeze_ms = m->why[0] == '\0' ? m->freeze_ms : -1 };
 
-	/* Without one of its own: what changed since the earlier point's is more than what changed since this one, and so will do. */
+	/* Without one of its own, the earlier point's will do, with what differs between the two (inherited.h). */
 	facts.checkpoint = c->checkpoint[0] != '\0' ? c->checkpoint : c->chain->set != NULL ? c->chain->manifest.checkpoint : NULL;
 	facts.consistency = !c->guest->active ? "offline" : m->why[0] == '\0' ? "quiesced" : "crash-consistent";
 	result->capture = facts.capture;

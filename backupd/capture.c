@@ -64,10 +64,15 @@ capture_trusts(struct capture *c, size_t i)
 
 	if (!capture_expects(c, i) || (then = chain_disk(c->chain, d->target, &number)) == NULL)
 		return (false);
-	if (d->source != NULL && then->source != NULL && strcmp(d->source, then->source) == 0)
+	if (d->source == NULL || then->source == NULL || strcmp(d->source, then->source) != 0) {
+		snprintf(c->why_read, sizeof(c->why_read), "disk %s is %s; then it was %s", d->target, d->source != NULL ? d->source : "elsewhere",
+		    then->source != NULL ? then->source : "elsewhere");
+		return (false);
+	}
+	if (inherited_tells(&c->chain->inherited, d->target, d->source))
 		return (true);
-	snprintf(c->why_read, sizeof(c->why_read), "disk %s is %s; then it was %s", d->target, d->source != NULL ? d->source : "elsewhere",
-	    then->source != NULL ? then->source : "elsewhere");
+	snprintf(c->why_read, sizeof(c->why_read), "the checkpoint %s is an earlier point's than the latest, and of disk %s that one is not to be had any more",
+	    c->chain->manifest.checkpoint, d->target);
 	return (false);
 }
 

@@ -75,6 +75,7 @@ bool capture_expects(const struct capture *c, size_t i);
 /**
  * capture_trusts(c, i):
  * Whether the disk is the same image still, so that it may: else c->why_read says what it was.  A bitmap of the checkpoint's name may be another disk's.
+ * Nor may it when the checkpoint is an earlier point's, and that point is not to be had any more.
  */
 bool capture_trusts(struct capture *c, size_t i);
 

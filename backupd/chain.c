@@ -32,6 +32,16 @@ find_manifest(struct chain *c, struct repo *repo, const struct points *points, c
 	return (false);
 }
 
+static size_t
+place_of(const struct points *points, const struct point *p)
+{
+	size_t i = 0;
+
+	while (i < points->n && strcmp(points->v[i].name, p->name) != 0)
+		i++;
+	return (i);
+}
+
 void
 chain_open(struct chain *c, struct repo *repo, const char *job, const char *vm, const char *uuid)
 {
@@ -52,6 +62,8 @@ chain_open(struct chain *c, struct repo *repo, const char *job, const char *vm, 
 			archive_close(ar);
 		} else if (ar == NULL || (c->set = archive_set_new(repo, ar, c->point.folder, &why)) == NULL)
 			snprintf(c->why, sizeof(c->why), "%s", why.text);
+		if (c->set != NULL)
+			inherited_open(&c->inherited, repo, &points, place_of(&points, &c->point), &c->manifest);
 	}
 	points_free(&points);
 }
@@ -76,6 +88,7 @@ chain_disk(const struct chain *c, const char *target, uint32_t *number)
 void
 chain_close(struct chain *c)
 {
+	inherited_close(&c->inherited);
 	archive_set_free(c->set);
 	manifest_free(&c->manifest);
 	c->set = NULL;

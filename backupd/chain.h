@@ -7,16 +7,18 @@
 #define OVB_CHAIN_H
 
 #include "archive_reader.h"
+#include "inherited.h"
 #include "repo.h"
 
 struct chain {
 	struct archive_set	*set;		/* NULL: there is nothing to go on from */
 	struct point		 point;
 	struct manifest		 manifest;
+	struct inherited	 inherited;	/* the checkpoint that the manifest names, when it is an earlier point's */
 	char			 why[300];	/* there should be, but it cannot be used; empty otherwise */
 };
 
-#define CHAIN_INIT	{ .manifest = MANIFEST_INIT }
+#define CHAIN_INIT	{ .manifest = MANIFEST_INIT, .inherited = INHERITED_INIT }
 
 /**
  * chain_open(c, repo, job, vm, uuid):

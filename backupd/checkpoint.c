@@ -20,6 +20,12 @@ checkpoint_name(const char *job, const char *token, char out[CHECKPOINT_NAME_LEN
 	snprintf(out, CHECKPOINT_NAME_LEN, PREFIX "%s.%s", job, token);
 }
 
+void
+checkpoint_member(const char *name, char out[INDEX_NAME_LEN])
+{
+	snprintf(out, INDEX_NAME_LEN, "checkpoint-%s.xml", name);
+}
+
 /* A job's name may hold dots; a token has none. */
 bool
 checkpoint_is_of_job(const char *name, const char *job)

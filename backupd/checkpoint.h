@@ -15,11 +15,15 @@
 #include "buf.h"
 #include "domain_xml.h"
 #include "err.h"
+#include "index.h"
 
 #define CHECKPOINT_NAME_LEN	160u
 
 /** checkpoint_name(job, token, out): The name of the job's next one. */
 void checkpoint_name(const char *job, const char *token, char out[CHECKPOINT_NAME_LEN]);
+
+/** checkpoint_member(name, out): The small member with its XML, in the archive of the point that it was made for. */
+void checkpoint_member(const char *name, char out[INDEX_NAME_LEN]);
 
 /** checkpoint_is_of_job(name, job): Whether the checkpoint of that name is one of the job's. */
 bool checkpoint_is_of_job(const char *name, const char *job);

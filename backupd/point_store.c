@@ -207,15 +207,15 @@ store_delta(struct point_store *ps, struct stored_disk *d, const struct delta_ba
     const struct source *s, const struct extents *ex, const struct archive_feed *feed, struct err *err)
 {
 	bool unchanged = !ps->run->reread && d->identity != NULL && before->identity != NULL && strcmp(d->identity, before->identity) == 0;
-	struct extents *none = NULL;
-	const struct extents *dirty = s->dirty;
+	struct extents *dirty = NULL;
 	struct delta_written w;
 	int rc = -1;
 
-	if (unchanged && ((none = extents_new(ex->size, err)) == NULL || extents_end(none, err) == -1))
+	if (unchanged && ((dirty = extents_new(ex->size, err)) == NULL || extents_end(dirty, err) == -1))
 		goto out;
-	if (unchanged)
-		dirty = none;
+	if (!unchanged && s->dirty != NULL && (dirty = inherited_dirty(&ps->chain->inherited, d->target, archive_set_first(base->set)->ix, base->disk,
+	    s->dirty, err)) == NULL)
+		goto out;
 	if ((rc = delta_write(ps->aw, d->target, d->member, base, ex, dirty, feed, &w, err)) == -1)
 		goto out;
 	ps->incremental = true;
@@ -227,7 +227,7 @@ store_delta(struct point_store *ps, struct stored_disk *d, const struct delta_ba
 		point_store_note(ps, "%s: %llu bytes were stored again, because the archive that had them is not to be had", d->target,
 		    (unsigned long long)w.lost);
 out:
-	extents_free(none);
+	extents_free(dirty);
 	return (rc);
 }
 

@@ -33,7 +33,7 @@ struct backup_run {
 struct point_facts {
 	const char	*consistency, *capture;
 	const char	*uuid;		/* of the domain; NULL: not a domain */
-	const char	*checkpoint;	/* of that moment; NULL: none */
+	const char	*checkpoint;	/* of that moment, or of an earlier point's (inherited.h); NULL: none */
 	int64_t		 freeze_ms;	/* how long the guest's file systems were frozen; -1: not at all */
 };
 

@@ -44,7 +44,7 @@ struct manifest_archive {
 struct manifest {
 	const char		*vm, *kind, *consistency, *capture, *job, *host, *program;
 	const char		*uuid;			/* of the domain; NULL: it is none */
-	const char		*checkpoint;		/* libvirt's, of that moment; NULL: none */
+	const char		*checkpoint;		/* libvirt's, of that moment or of an earlier point's; NULL: none */
 	int64_t			 freeze_ms;		/* how long the guest's file systems were frozen; -1: they were not */
 	time_t			 time, finished;
 	const char		**notes;

@@ -16,7 +16,8 @@
 #include "host.h"
 #include "model.h"
 
-#define EXPORT_BYTES	((uint64_t)256 << 10)
+#define WINDOW		((uint64_t)64 << 10)
+#define EXPORT_BYTES	(MODEL_WINDOWS * WINDOW)
 
 int __real_unlink(const char *path);
 int __real_rmdir(const char *path);
@@ -313,12 +314,12 @@ reader_read(struct source_reader *r, void *p, size_t n, uint64_t offset, struct 
 {
 	int rc = 0;
 
-	(void)offset;
 	step_begin("read", "", false);
 	if (!fake->backup_job || !fake->active)
 		rc = err_set(err, 0, "cannot read %s: the server closed the connection", r->s->path);
 	step_end("read", "", false, false);
-	memset(p, 'x', n);
+	for (size_t i = 0; i < n; i++)
+		((char *)p)[i] = fake->content[(offset + i) / WINDOW] != 0 ? fake->content[(offset + i) / WINDOW] : 'x';
 	return (rc);
 }
 
@@ -348,14 +349,18 @@ source_nbd_open(const char *socket, const char *export, const char *bitmap, cons
 		abort();
 	s->ops = &ops;
 	s->size = EXPORT_BYTES;
-	/* Nothing has changed. */
 	if (bitmap != NULL) {
 		char context[64];
 
 		snprintf(context, sizeof(context), "qemu:dirty-bitmap:backup-%s", export);
 		if (strcmp(bitmap, context) != 0 || strstr(fake->backup_xml, "incremental='") == NULL)
 			wrong("%s: the bitmap %s was asked for", export, bitmap);
-		if ((s->dirty = extents_new(s->size, err)) == NULL || extents_end(s->dirty, err) == -1)
+		if ((s->dirty = extents_new(s->size, err)) == NULL)
+			abort();
+		for (uint64_t i = 0; i < MODEL_WINDOWS; i++)
+			if (fake->dirty[i] && extents_add(s->dirty, i * WINDOW, WINDOW, err) == -1)
+				abort();
+		if (extents_end(s->dirty, err) == -1)
 			abort();
 	}
 	if (access(socket, F_OK) == 0)

@@ -21,6 +21,7 @@
 #define MODEL_STEP	96
 #define MODEL_RULES	24
 #define MODEL_CHECKPOINTS	16
+#define MODEL_WINDOWS	4		/* of 64 KiB, in what a backup job exports of each disk */
 
 /* Who calls: each has its own count of calls, and its steps are listed under its name. */
 enum who { WHO_RUN, WHO_GUARD, WHO_SETTLE, WHO_TOOL, WHO_N, WHO_ANY = WHO_N };
@@ -107,6 +108,9 @@ struct model {
 	/* Its backup job. */
 	bool		 backup_job;
 	char		 backup_xml[4096];
+
+	char		 content[MODEL_WINDOWS];	/* what each window is full of; 0: 'x' */
+	bool		 dirty[MODEL_WINDOWS];	/* what the bitmap tells of, whichever checkpoint it is asked for */
 
 	/* Its checkpoints. */
 	struct model_checkpoint checkpoints[MODEL_CHECKPOINTS];

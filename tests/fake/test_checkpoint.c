@@ -3,8 +3,11 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "archive_reader.h"
+#include "disk_reader.h"
 #include "host.h"
 
 #define KEYS	"capture = \"backup\";"
@@ -191,6 +194,86 @@ images_that_are_exchanged(void **state)
 	strcpy(fake->disks[1].base, path);
 	run_well("compared");
 	run_well("bitmap");
+	/* Back again, for a point that has no checkpoint of its own: that of the one before is still of the other image. */
+	strcpy(fake->disks[1].base, fake->disks[0].base);
+	strcpy(fake->disks[0].base, path);
+	fake->late_failures = 1;
+	run_well("compared");
+	run_well("compared");
+	run_well("bitmap");
+}
+
+/* What the latest point has in each window of its disk. */
+static void
+assert_content(const char *wanted)
+{
+	char url[MODEL_PATH], found[MODEL_WINDOWS + 1] = "";
+	struct manifest m = MANIFEST_INIT;
+	struct err err = ERR_INIT;
+	struct archive_set *set = NULL;
+	struct disk_reader *dr = NULL;
+	struct repo *r;
+	struct point p;
+
+	snprintf(url, sizeof(url), "%s/repository", world_folder());
+	if ((r = repo_open(url, false, &err)) == NULL || repo_find(r, "web@latest", &p, &err) == -1 || repo_manifest(r, &p, &m, &err) == -1 ||
+	    (set = archive_set_open(r, &p, &m, &err)) == NULL || (dr = disk_reader_new(set, 0, &err)) == NULL)
+		fail_msg("%s", err.text);
+	for (uint64_t i = 0; i < MODEL_WINDOWS; i++)
+		assert_int_equal(disk_reader_read(dr, found + i, 1, i << 16, &err), 0);
+	assert_string_equal(found, wanted);
+	disk_reader_free(dr);
+	archive_set_free(set);
+	manifest_free(&m);
+	repo_close(r);
+}
+
+/* A point that is listed becomes a pruned one, or with ${to} NULL its folder is that of no point at all. */
+static void
+unlist(const char *checkpoint, const char *to)
+{
+	char command[2 * MODEL_PATH];
+
+	/* The first point that names it is the one that it was made for. */
+	snprintf(command, sizeof(command), "cd %s/repository/web && f=$(grep -l '%s' */disks.tar* | head -1) && cd \"${f%%/*}\" && %s%s",
+	    world_folder(), checkpoint, to != NULL ? "mv manifest.json " : "rm manifest.json", to != NULL ? to : "");
+	assert_int_equal(system(command), 0);
+}
+
+/*
+ * A point without a checkpoint of its own goes on with an earlier one's.  Then somebody puts a copy of the image from between the two back in its place:
+ * its bitmap has the right name, and tells nothing of what the point has and the copy has not.
+ */
+static void
+a_copy_from_before(void **state)
+{
+	static const char *const become[] = { "", "pruned.json", NULL };
+	char origin[160];
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		memset(fake->content, 0, sizeof(fake->content));
+		memset(fake->dirty, true, sizeof(fake->dirty));
+		run_well(i == 0 ? "full" : "bitmap");
+		host_head(origin);
+		memset(fake->dirty, false, sizeof(fake->dirty));
+		assert_content("xxxx");
+
+		fake->content[1] = 'y';
+		fake->dirty[1] = true;
+		fake->late_failures = 1;
+		run_well("compared");
+		assert_content("xyxx");
+
+		fake->content[1] = 0;
+		fake->dirty[1] = false;
+		fake->content[2] = 'z';
+		fake->dirty[2] = true;
+		if (i > 0)
+			unlist(origin, become[i]);
+		run_well(become[i] != NULL ? "bitmap" : "compared");
+		assert_content("xxzx");
+	}
 }
 
 static void
@@ -382,6 +465,7 @@ tests(void)
 	const struct CMUnitTest all[] = {
 		checkpoint_test(one_takes_the_place_of_another), checkpoint_test(of_a_run_that_fails), checkpoint_test(of_a_job_that_is_not_begun),
 		checkpoint_test(bitmaps_that_are_gone), checkpoint_test(records_that_are_gone), checkpoint_test(one_of_two), checkpoint_test(images_that_are_exchanged),
+		checkpoint_test(a_copy_from_before),
 		checkpoint_test(of_others), checkpoint_test(beside_somebodys_job), checkpoint_test(of_a_guest_that_is_off), checkpoint_test(refused),
 		checkpoint_test(killed_at_each_step), checkpoint_test(killed_while_settling), checkpoint_test(killed_in_a_call_that_goes_on),
 		checkpoint_test(settled_without_the_repository),

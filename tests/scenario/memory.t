@@ -66,7 +66,8 @@ def test_huge():
 
 
 def test_many_extents():
-    """A million extents, in memory: a file system on a disk takes too long.  Image and restored image need room at the same time."""
+    """A million extents, or 300,000 where memory is short, as they lie in memory: a file system on a disk takes too long.  Image and restored image need room
+    at the same time.  tests/memory-bench has far more."""
     with open('/proc/meminfo', encoding='ascii') as f:
         free = next(int(line.split()[1]) * 1024 for line in f if line.startswith('MemAvailable'))
     count = next((n for n in (1000000, 300000) if 3 * n * images.BLOCK < free), None)

@@ -8,6 +8,7 @@ its images are.
 import glob
 import json
 import os
+import shutil
 import signal
 import sys
 
@@ -283,6 +284,12 @@ write('/mnt/b/a', 64, 11000)
 m, d = backup('after a snapshot')
 tap.is_(how(d), BITMAP, 'after a snapshot: by bitmap')
 
+# A copy of an image with its bitmap, which is put back later on.
+quiet()
+vm.kill()
+shutil.copy(vdb.path, 'between.qcow2')
+start()
+
 # Shut off between two.
 write('/mnt/b/a', 64, 12000)
 quiet()
@@ -293,6 +300,16 @@ little(d, ['vdb'], 2 * MIB, 2 * MIB, 'shut off')
 m, d = backup('still shut off', off=True)
 tap.is_(how(d), {'vdb': 'bitmap', 'vdc': 'unchanged'}, 'still shut off: by bitmap, and not at all')
 tap.is_([x['data'] for x in d.values()], [0, 0], 'still shut off: nothing is stored')
+# The copy has not what was written before the latest point; its bitmap has the right name, and does not tell that it was.
+shutil.copy(vdb.path, 'later.qcow2')
+shutil.copy('between.qcow2', vdb.path)
+m, d = backup('a copy from before', off=True)
+tap.is_(how(d), {'vdb': 'bitmap', 'vdc': 'unchanged'}, 'a copy from before: by bitmap, and where the points differ')
+little(d, ['vdb'], 4 * MIB, 2 * MIB, 'a copy from before')
+shutil.copy('later.qcow2', vdb.path)
+m, d = backup('and the other one again', off=True)
+tap.is_(how(d), {'vdb': 'bitmap', 'vdc': 'unchanged'}, 'and the other one again: likewise')
+little(d, ['vdb'], 4 * MIB, 2 * MIB, 'and the other one again')
 start()
 write('/mnt/b/a', 64, 13000)
 m, d = backup('started again')
