@@ -11,6 +11,7 @@
 #ifndef OVB_STORE_H
 #define OVB_STORE_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,6 +21,7 @@
 
 struct store;
 struct store_file;
+struct throttle;
 
 struct store_stat {
 	bool		is_dir;
@@ -56,16 +58,29 @@ struct store {
 	char			*url;		/* as a person would write it */
 	bool			 remote;	/* its bytes come and go over a network */
 	const char		*note;		/* what a restore point in it should say of the storage, or NULL; not to be freed */
+	struct throttle		*throttle;	/* what is appended goes no faster; NULL: as fast as it goes */
+	uint64_t		 appended;	/* bytes, over all files; atomic */
 };
 
 struct store_file {
 	const struct store_ops	*ops;
 	uint64_t		 size;		/* bytes */
+	struct store		*st;		/* of a file that is written in one */
 };
 
 /** store_open(url, make, err): Open the store at ${url}, a folder or sftp://, making its last folder when ${make}.  Fails: NULL. */
 struct store *store_open(const char *url, bool make, struct err *err);
 void store_close(struct store *st);
+
+/**
+ * store_limit(st, rate, stop, err):
+ * From now on at most ${rate} bytes a second are appended, over all files.  *${stop}, when it is not 0 any more, ends an append that waits for its turn:
+ * it fails, with EINTR.  Before the first file is made.  Fails: -1, out of memory.
+ */
+int store_limit(struct store *st, uint64_t rate, const volatile sig_atomic_t *stop, struct err *err);
+
+/** store_sent(st): Bytes of files that have gone to ${st} over a network so far; 0 of one on this host.  Threads: any. */
+uint64_t store_sent(struct store *st);
 
 /** store_mkdir(st, path, err): Make a folder.  EEXIST when something has that name. */
 int store_mkdir(struct store *st, const char *path, struct err *err);
