@@ -170,7 +170,7 @@ $(BUILD)/backupd/daemon/%.o: backupd/daemon/%.c Makefile
 	$(CC) $(ALL_CFLAGS) -Ibackupd $(PKG_CFLAGS) $(shell pkg-config --cflags sqlite3 libsystemd) -pthread -MMD -MP -c -o $@ $<
 
 # Tests of the daemon's parts, with all that it uses of backupd/.
-DAEMON_USES := $(BUILD)/backupd/state_dir.o $(BUILD)/backupd/deadline.o
+DAEMON_USES := $(addprefix $(BUILD)/backupd/,state_dir.o deadline.o earlier.o machine.o)
 $(BUILD)/tests/unit/test_daemon_%: tests/unit/test_daemon_%.c $(DAEMON) $(API) $(DAEMON_USES) $(BUILD)/libcommon.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -Ibackupd -Ibackupd/daemon $(PKG_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< $(DAEMON) $(API) $(DAEMON_USES) $(BUILD)/libcommon.a $(PKG_LIBS) \

@@ -27,7 +27,7 @@ DAEMON = os.path.join(tap.TOOLS, 'api_daemon')
 CTL = os.path.join(tap.BIN, 'virt-backupctl')
 NOBODY = 65534
 GROUP = 'nogroup'       # which every Debian has; its members are made with setpriv
-STATE = {'id', 'job', 'domain', 'full', 'trigger', 'attempt', 'due', 'not_before', 'state', 'queued', 'started', 'finished', 'vm', 'phase', 'done', 'total', 'rate', 'left',
+STATE = {'id', 'job', 'domain', 'full', 'trigger', 'attempt', 'due', 'not_before', 'state', 'queued', 'started', 'finished', 'vm', 'phase', 'done', 'total', 'rate', 'left', 'limit',
          'machines', 'error'}
 
 
