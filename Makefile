@@ -194,6 +194,9 @@ $(BUILD)/tests/tools/preload_%.so: tests/tools/preload_%.c
 $(BUILD)/tests/tools/%: tests/tools/%.c $(BUILD)/libcommon.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $$(pkg-config --cflags fuse3) $(ALL_LDFLAGS) -o $@ $(filter %.c %.o,$^) $(BUILD)/libcommon.a $(PKG_LIBS) $(TOOL_LIBS) $$(pkg-config --libs fuse3)
+# The daemon's engine, without the daemon.
+$(BUILD)/tests/tools/engine_month: $(DAEMON) $(API) $(DAEMON_USES)
+$(BUILD)/tests/tools/engine_month: TOOL_LIBS = $(DAEMON_LIBS) $(API_LIBS)
 # The daemon's interface, with canned answers behind it.
 $(BUILD)/tests/tools/api_daemon: $(API) $(BUILD)/backupd/state_dir.o
 $(BUILD)/tests/tools/api_daemon: TOOL_LIBS = $(API_LIBS)
