@@ -27,10 +27,10 @@ static const char schema[] =
     "CREATE TABLE settings (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
     "PRAGMA user_version = 1;";
 
-/* What each version adds to the one before it: the first of them to version 1. */
-static const char *const upgrades[VERSION - 1] = {
+/* From each version to the next one. */
+static const char *const upgrades[VERSION] = {
     /* What retries leave out, and what went over a network. */
-    "ALTER TABLE runs ADD COLUMN first INTEGER;"
+    [1] = "ALTER TABLE runs ADD COLUMN first INTEGER;"
     "CREATE INDEX runs_of_first ON runs (first);"
     "ALTER TABLE machines ADD COLUMN sent INTEGER NOT NULL DEFAULT 0;"
     "PRAGMA user_version = 2;",
@@ -80,7 +80,7 @@ upgrade(sqlite3 *s, long version, struct err *err)
 	if (rc == 0 && version == 0)
 		rc = script(s, schema, err);
 	for (long v = version > 0 ? version : 1; rc == 0 && v < VERSION; v++)
-		rc = script(s, upgrades[v - 1], err);
+		rc = script(s, upgrades[v], err);
 	if (rc == 0)
 		rc = script(s, "COMMIT;", err);
 	if (rc == -1)
