@@ -15,6 +15,7 @@
 #include "replicating.h"
 #include "repo_named.h"
 #include "settle.h"
+#include "throttle.h"
 #include "upkeep_after.h"
 
 #define PROGRAM		"virt-backupd " OVB_VERSION
@@ -290,6 +291,7 @@ run_job(const struct conf_job *job, const struct run_options *opt, struct err *e
 	struct progress progress;
 	struct backup_run run = { .job = job, .progress = &progress, .interrupted = opt->interrupted, .full = opt->full,
 		.reread = opt->reread };
+	struct throttle *throttle = NULL;
 	int rc = -1;
 
 	if (job->source == CONF_SOURCE_FROM)
@@ -297,8 +299,9 @@ run_job(const struct conf_job *job, const struct run_options *opt, struct err *e
 	if (find_machines(job, &m, err) == -1 || check_only(job, &m, opt, err) == -1 ||
 	    (run.repo = repo_open_configured(job->repository, true, err)) == NULL)
 		goto out;
-	if (job->rate_limit > 0 && store_limit(run.repo->st, job->rate_limit, opt->interrupted, err) == -1)
+	if (job->rate_limit > 0 && (throttle = throttle_new(job->rate_limit, opt->interrupted, err)) == NULL)
 		goto out;
+	store_throttle(run.repo->st, throttle);
 	sweep(run.repo);
 	if ((run.lock = lock_run(run.repo->st, PROGRAM, LOCK_WAIT_S, opt->interrupted, err)) == NULL)
 		goto out;
@@ -319,6 +322,7 @@ out:
 	succeeded_free(&done);
 	lock_release(run.lock);
 	repo_close(run.repo);
+	throttle_free(throttle);
 	images_free(&m.files);
 	domains_free(&m.domains);
 	hypervisor_close(m.hv);

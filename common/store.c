@@ -28,19 +28,14 @@ store_open(const char *url, bool make, struct err *err)
 void
 store_close(struct store *st)
 {
-	struct throttle *t;
-
-	if (st == NULL)
-		return;
-	t = st->throttle;
-	st->ops->close(st);
-	throttle_free(t);
+	if (st != NULL)
+		st->ops->close(st);
 }
 
-int
-store_limit(struct store *st, uint64_t rate, const volatile sig_atomic_t *stop, struct err *err)
+void
+store_throttle(struct store *st, struct throttle *t)
 {
-	return ((st->throttle = throttle_new(rate, stop, err)) == NULL ? -1 : 0);
+	st->throttle = t;
 }
 
 uint64_t

@@ -11,7 +11,6 @@
 #ifndef OVB_STORE_H
 #define OVB_STORE_H
 
-#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -58,7 +57,7 @@ struct store {
 	char			*url;		/* as a person would write it */
 	bool			 remote;	/* its bytes come and go over a network */
 	const char		*note;		/* what a restore point in it should say of the storage, or NULL; not to be freed */
-	struct throttle		*throttle;	/* what is appended goes no faster; NULL: as fast as it goes */
+	struct throttle		*throttle;	/* the caller's: what is appended waits for it; NULL: for nothing */
 	uint64_t		 appended;	/* bytes, over all files; atomic */
 };
 
@@ -73,11 +72,11 @@ struct store *store_open(const char *url, bool make, struct err *err);
 void store_close(struct store *st);
 
 /**
- * store_limit(st, rate, stop, err):
- * From now on at most ${rate} bytes a second are appended, over all files.  *${stop}, when it is not 0 any more, ends an append that waits for its turn:
- * it fails, with EINTR.  Before the first file is made.  Fails: -1, out of memory.
+ * store_throttle(st, t):
+ * From now on what is appended waits for ${t}, which others may share, and which must outlive ${st}: when it is told to stop, an append that waits fails,
+ * with EINTR.  Before the first file is made.
  */
-int store_limit(struct store *st, uint64_t rate, const volatile sig_atomic_t *stop, struct err *err);
+void store_throttle(struct store *st, struct throttle *t);
 
 /** store_sent(st): Bytes of files that have gone to ${st} over a network so far; 0 of one on this host.  Threads: any. */
 uint64_t store_sent(struct store *st);

@@ -77,6 +77,9 @@ int db_process(struct db *db, int64_t id, const char *process, struct err *err);
 /** db_machine(db, m, err): What it did for one machine. */
 int db_machine(struct db *db, const char *job, const struct machine *m, struct err *err);
 
+/** db_sent(db, m, err): It has sent ${m}->sent bytes more for a machine that is recorded; of one that is not, nothing is noted. */
+int db_sent(struct db *db, const struct machine *m, struct err *err);
+
 /* How a run ends. */
 struct run_end {
 	enum run_state	 state;		/* not RUN_QUEUED, RUN_RUNNING */

@@ -151,6 +151,22 @@ db_machine(struct db *db, const char *job, const struct machine *m, struct err *
 	return (m->vm[0] == '\0' ? err_set(err, 0, "a machine without a name") : db_change(db, insert_machine, &o, err));
 }
 
+static int
+add_sent(struct db *db, void *arg, struct err *err)
+{
+	const struct machine *m = arg;
+
+	return (sql_run(db->sql, err, "UPDATE machines SET sent = sent + ?3 WHERE run = ?1 AND vm = ?2", "iti", m->run, m->vm, m->sent));
+}
+
+int
+db_sent(struct db *db, const struct machine *m, struct err *err)
+{
+	struct machine copy = *m;
+
+	return (db_change(db, add_sent, &copy, err));
+}
+
 struct finished {
 	int64_t			 id, next;
 	const struct run_end	*end;

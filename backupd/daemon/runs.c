@@ -121,6 +121,17 @@ worker_machine(void *arg, struct worker *w, const struct machine *m)
 }
 
 static void
+worker_sent(void *arg, struct worker *w, const struct machine *m)
+{
+	struct daemon *d = arg;
+	struct err err = ERR_INIT;
+
+	(void)w;
+	if (m->sent > 0 && db_sent(d->db, m, &err) == -1)
+		daemon_say(true, "%s", err.text);
+}
+
+static void
 worker_progress(void *arg, struct worker *w)
 {
 	changed(arg, w->run);
@@ -190,7 +201,7 @@ worker_done(void *arg, struct worker *w)
 	daemon_tick(d);
 }
 
-static const struct worker_ops ops = { worker_machine, worker_progress, worker_say, worker_done };
+static const struct worker_ops ops = { worker_machine, worker_sent, worker_progress, worker_say, worker_done };
 
 /* ---- */
 

@@ -22,6 +22,8 @@ struct worker;
 struct worker_ops {
 	/* It did something for one machine. */
 	void	(*machine)(void *arg, struct worker *w, const struct machine *m);
+	/* So many bytes more of ${m} were sent over a network: replicated. */
+	void	(*sent)(void *arg, struct worker *w, const struct machine *m);
 	/* How far it is has changed. */
 	void	(*progress)(void *arg, struct worker *w);
 	/* A line for the administrator. */

@@ -103,13 +103,15 @@ pruned(const json_t *o, char *text, size_t n)
 }
 
 static enum worker_event_kind
-replicated(const json_t *o, char *text, size_t n)
+replicated(const struct worker *w, const json_t *o, struct machine *m, char *text, size_t n)
 {
 	char size[HUMAN_LEN], took[HUMAN_LEN];
 
 	snprintf(text, n, "%s@%s to %s: %s, %s", string_of(o, "vm"), string_of(o, "point"), string_of(o, "to"),
 	    human_size((uint64_t)count_of(o, "stored"), size), human_duration(json_number_value(json_object_get(o, "seconds")), took));
-	return (WORKER_EVENT_TEXT);
+	*m = (struct machine){ .run = w->run, .sent = count_of(o, "sent") };
+	snprintf(m->vm, sizeof(m->vm), "%s", string_of(o, "vm"));
+	return (WORKER_EVENT_SENT);
 }
 
 /* One point, or all of it, failed; or it is done. */
@@ -155,7 +157,7 @@ worker_event(struct worker *w, const char *line, struct machine *m, char *text, 
 	} else if (strcmp(event, "done") == 0 || strcmp(event, "failed") == 0)
 		kind = machine_ended(w, o, event[0] == 'd', m, text, n);
 	else if (strcmp(event, "replicated") == 0)
-		kind = replicated(o, text, n);
+		kind = replicated(w, o, m, text, n);
 	else if (strcmp(event, "replication") == 0)
 		kind = replication(w, o, text, n);
 	else if (strcmp(event, "pruned") == 0)

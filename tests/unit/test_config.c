@@ -65,7 +65,7 @@ static const struct {
 	{ "repositories = (\n{ url = \"/b\"; });", "t:2: repositories[0]: has no name: add name = \"...\";" },
 	{ REPO(""), "t:2: repositories[0]: has no url: add url = \"/PATH\"; or url = \"sftp://[user@]host[:port]/PATH\";" },
 	{ REPO("url = \"/b\";\nuri = 1;"), "t:3: repositories[0].uri: unknown key; known here: name, url, identity, passphrase_file, known_hosts, "
-	    "host_key, connect_timeout, idle_timeout, request_timeout, max_parallel" },
+	    "host_key, connect_timeout, idle_timeout, request_timeout, parallel, read_back, max_parallel" },
 	{ REPO("url = 5;"), "t:2: repositories[0].url: expected a string, not 5" },
 	{ REPO("url = \"\";"), "t:2: repositories[0].url: the string is empty: give a value or remove it" },
 	{ REPO("url = \"/b\\n\";"), "t:2: repositories[0].url: the string holds the control character 0x0a: remove it" },

@@ -166,7 +166,10 @@ test_states(void **state)
 	json_decref(o);
 	/* It ends, and the other one begins. */
 	m.run = first;
+	m.sent = 4;
 	assert_int_equal(db_machine(d.db, "a", &m, &err), 0);
+	m.sent = 5;
+	assert_int_equal(db_sent(d.db, &m, &err), 0);
 	d.workers = NULL;
 	engine_ended(d.engine, first, RUN_SUCCEEDED, NULL, now);
 	state_is(first, "succeeded");
@@ -285,6 +288,9 @@ test_events(void **state)
 	assert_int_equal(worker_event(&w, "{\"event\":\"done\",\"vm\":\"web\",\"point\":\"p\",\"kind\":\"full\",\"stored\":12,\"sent\":13,\"freeze_ms\":0}", &m, text,
 	    sizeof(text)), WORKER_EVENT_MACHINE);
 	assert_true(m.run == 5 && m.state == RUN_SUCCEEDED && m.stored == 12 && m.sent == 13 && m.frozen_ms == 0);
+	assert_int_equal(worker_event(&w, "{\"event\":\"replicated\",\"to\":\"far\",\"vm\":\"web\",\"point\":\"p\",\"stored\":12,\"sent\":5,\"seconds\":1}", &m,
+	    text, sizeof(text)), WORKER_EVENT_SENT);
+	assert_true(m.run == 5 && m.sent == 5 && strcmp(m.vm, "web") == 0);
 	memset(line, 0, sizeof(line));
 	snprintf(line, sizeof(line), "{\"event\":\"failed\",\"vm\":\"db\",\"error\":\"%03000d\"}", 1);
 	assert_int_equal(worker_event(&w, line, &m, text, sizeof(text)), WORKER_EVENT_MACHINE);

@@ -97,12 +97,14 @@ test_store(void **state)
 	struct err err = ERR_INIT;
 	struct store *st;
 	struct store_file *f;
+	struct throttle *t;
 	double begun;
 
 	(void)state;
 	assert_non_null(mkdtemp(folder));
 	assert_non_null(st = store_open(folder, false, &err));
-	assert_int_equal(store_limit(st, 2 * MIB, &stop, &err), 0);
+	assert_non_null(t = throttle_new(2 * MIB, &stop, &err));
+	store_throttle(st, t);
 	assert_non_null(f = store_create(st, "a", &err));
 	begun = seconds();
 	memset(bytes, 'x', sizeof(bytes));
@@ -124,6 +126,7 @@ test_store(void **state)
 	stop = 0;
 	store_file_close(f);
 	store_close(st);
+	throttle_free(t);
 	snprintf(path, sizeof(path), "%s/a", folder);
 	assert_int_equal(unlink(path), 0);
 	assert_int_equal(rmdir(folder), 0);
