@@ -77,9 +77,10 @@ def test_sent():
     server.authorize(key)
     random_image('sent.img', 2 * MIB)
     with open('sent.conf', 'w', encoding='utf-8') as f:
-        f.write('repositories = ( %s );\njobs = ( %s );\n' % (
+        f.write('repositories = ( %s, %s );\njobs = ( %s, %s );\n' % (
             ovb.value({'name': 'far', 'url': server.url(far), 'identity': key, 'known_hosts': server.known_hosts('known'), 'max_parallel': 1}),
-            ovb.value(ovb.image_job('sent.img', name='away', rate_limit='2M'))))
+            ovb.value({'name': 'near', 'url': os.path.abspath('near')}), ovb.value(ovb.image_job('sent.img', name='away', rate_limit='2M')),
+            ovb.value(ovb.image_job('sent.img', name='copied', repository='near', replicate=['far'], rate_limit='2M'))))
     d = daemon.Daemon('sent', 'sent.conf').start(SSH_AUTH_SOCK=None)
     r = d.ctl('run', 'away', '--wait')
     tap.is_(r.status, 0, 'a run over SFTP, with a rate limit') or tap.diag(r.stderr)
@@ -88,6 +89,11 @@ def test_sent():
     tap.ok(tree(point) <= record['sent'] <= tree(point) + 16384, 'its history tells what was sent: its files, and little besides') or tap.diag((tree(point), record))
     [machine] = json.loads(d.ctl('jobs', '--json').stdout)[0]['machines']
     tap.is_(machine['sent'], record['sent'], 'and its job, where the metrics are from')
+    r = d.ctl('run', 'copied', '--wait')
+    tap.is_(r.status, 0, 'a run into a folder, copied to a server') or tap.diag(r.stderr)
+    [near] = ovb.points('near')
+    [record] = json.loads(d.ctl('history', '--job', 'copied', '--json').stdout)
+    tap.is_(record['sent'], os.path.getsize(ovb.archive(near)), 'the copy is what was sent')
     d.stop()
     server.stop()
 
