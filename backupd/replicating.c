@@ -96,7 +96,7 @@ tick(void *arg, uint64_t done)
 static bool
 is_remote(const struct replica_end *e)
 {
-	return (e->conf != NULL ? e->conf->at.kind == CONF_URL_SFTP : strncmp(e->url, "sftp:", 5) == 0);
+	return (e->conf != NULL ? e->conf->at.kind == CONF_URL_SFTP : e->url != NULL && strncmp(e->url, "sftp:", 5) == 0);
 }
 
 /* A run has one outcome for each machine; without memory for it, it has none. */
