@@ -198,7 +198,7 @@ $(BUILD)/backupd/daemon/%.o: backupd/daemon/%.c Makefile
 	$(CC) $(ALL_CFLAGS) -Ibackupd $(PKG_CFLAGS) $(shell pkg-config --cflags sqlite3 libsystemd) -pthread -MMD -MP -c -o $@ $<
 
 # Tests of the daemon's parts, with all that it uses of backupd/.
-DAEMON_USES := $(BUILD)/backupd/state_dir.o $(BUILD)/backupd/deadline.o
+DAEMON_USES := $(addprefix $(BUILD)/backupd/,state_dir.o deadline.o earlier.o machine.o)
 $(BUILD)/tests/unit/test_daemon_%: tests/unit/test_daemon_%.c $(DAEMON) $(API) $(DAEMON_USES) $(BUILD)/libcommon.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -Ibackupd -Ibackupd/daemon $(PKG_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< $(DAEMON) $(API) $(DAEMON_USES) $(BUILD)/libcommon.a $(PKG_LIBS) \
@@ -222,6 +222,9 @@ $(BUILD)/tests/tools/preload_%.so: tests/tools/preload_%.c
 $(BUILD)/tests/tools/%: tests/tools/%.c $(BUILD)/libcommon.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $$(pkg-config --cflags fuse3) $(ALL_LDFLAGS) -o $@ $(filter %.c %.o,$^) $(BUILD)/libcommon.a $(PKG_LIBS) $(TOOL_LIBS) $$(pkg-config --libs fuse3)
+# The daemon's engine, without the daemon.
+$(BUILD)/tests/tools/engine_month: $(DAEMON) $(API) $(DAEMON_USES)
+$(BUILD)/tests/tools/engine_month: TOOL_LIBS = $(DAEMON_LIBS) $(API_LIBS)
 # The daemon's interface, with canned answers behind it.
 $(BUILD)/tests/tools/api_daemon: $(API) $(BUILD)/backupd/state_dir.o
 $(BUILD)/tests/tools/api_daemon: TOOL_LIBS = $(API_LIBS)

@@ -1,19 +1,10 @@
 #include "domains.h"
 
-#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "machine.h"
 #include "naming.h"
-
-static bool
-matches(const struct conf_strings *patterns, const char *name)
-{
-	for (size_t i = 0; i < patterns->n; i++)
-		if (fnmatch(patterns->v[i], name, 0) == 0)
-			return (true);
-	return (false);
-}
 
 static int
 compare(const void *a, const void *b)
@@ -27,7 +18,7 @@ add(virDomainPtr dom, const struct conf_job *job, struct domain_names *out, stru
 	const char *name = virDomainGetName(dom);
 	struct domain_name *d = &out->v[out->n];
 
-	if (name == NULL || !matches(&job->domains, name) || matches(&job->exclude, name))
+	if (name == NULL || !machine_possible(job, name))
 		return (0);
 	if (!utf8_valid(name))
 		return (err_set(err, 0, "job %s: the name of a domain is not UTF-8, or holds control characters: rename it (virsh domrename)", job->name));

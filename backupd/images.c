@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "index.h"
+#include "machine.h"
 #include "naming.h"
 
 static int
@@ -22,15 +23,6 @@ compare_machines(const void *a, const void *b)
 	return (c != 0 ? c : strcmp(fa->path, fb->path));
 }
 
-/* The name without its ending; a dot at its beginning is no ending. */
-static size_t
-stem_length(const char *name)
-{
-	const char *dot = strrchr(name, '.');
-
-	return (dot == NULL || dot == name || dot[1] == '\0' ? strlen(name) : (size_t)(dot - name));
-}
-
 static int
 fill(struct image_file *f, const char *path, struct err *err)
 {
@@ -43,7 +35,7 @@ fill(struct image_file *f, const char *path, struct err *err)
 	if (n == 0 || n + 4 >= INDEX_NAME_LEN)
 		return (err_set(err, 0, "%s: the name of an image has 1 to %u bytes", path, INDEX_NAME_LEN - 5));
 	f->path = strdup(path);
-	f->vm = strndup(name, stem_length(name));
+	f->vm = strndup(name, machine_stem(name));
 	f->member = malloc(n + 5);
 	if (f->path == NULL || f->vm == NULL || f->member == NULL)
 		return (err_nomem(err));

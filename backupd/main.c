@@ -12,6 +12,7 @@
 #include "conf.h"
 #include "daemon/daemon.h"
 #include "domains.h"
+#include "earlier.h"
 #include "freeze.h"
 #include "freeze_guard.h"
 #include "human.h"
@@ -192,7 +193,9 @@ static int
 run_once(const struct conf *c, const struct options *o)
 {
 	const struct conf_job *job = conf_find_job(c, o->once);
-	struct run_options opt = { .json = o->json, .only = o->domain, .full = o->full, .reread = o->reread, .interrupted = &interrupted };
+	struct earlier earlier = EARLIER_INIT;
+	struct run_options opt = { .json = o->json, .only = o->domain, .full = o->full, .reread = o->reread, .interrupted = &interrupted,
+		.earlier = &earlier };
 	struct err err = ERR_INIT;
 	int rc;
 
@@ -203,8 +206,9 @@ run_once(const struct conf *c, const struct options *o)
 		fputc('\n', stderr);
 		return (EXIT_FAILED);
 	}
-	if ((rc = run_job(job, &opt, &err)) == -1)
+	if ((rc = earlier_read(&earlier, &err) == -1 ? -1 : run_job(job, &opt, &err)) == -1)
 		failed(&err);
+	earlier_free(&earlier);
 	rc = rc == 0 ? EXIT_DONE : EXIT_FAILED;
 	leave_result(rc);
 	return (rc);

@@ -10,6 +10,7 @@
 #include "human.h"
 #include "progress.h"
 #include "repo_named.h"
+#include "throttle.h"
 #include "upkeep_after.h"
 
 #define LOCK_WAIT_S	60u
@@ -18,7 +19,7 @@
 /* What came of one machine. */
 struct came {
 	char		*vm, *point;
-	uint64_t	 stored;
+	uint64_t	 stored, sent;
 	double		 seconds;
 	bool		 failed;
 };
@@ -26,6 +27,7 @@ struct came {
 struct showing {
 	const struct replicating	*r;
 	struct progress			 progress;
+	struct throttle			*throttle;	/* of the job's rate_limit; NULL: it has none */
 	struct came			*v;
 	size_t				 n;
 };
@@ -51,7 +53,13 @@ open_from(void *arg, struct err *err)
 static struct repo *
 open_to(void *arg, struct err *err)
 {
-	return (open_end(&((struct showing *)arg)->r->to, true, err));
+	struct showing *sh = arg;
+	struct repo *to = open_end(&sh->r->to, true, err);
+
+	/* Together they keep to it. */
+	if (to != NULL)
+		store_throttle(to->st, sh->throttle);
+	return (to);
 }
 
 static void
@@ -83,6 +91,12 @@ tick(void *arg, uint64_t done)
 	progress_update(&sh->progress, done);
 }
 
+static bool
+is_remote(const struct replica_end *e)
+{
+	return (e->conf != NULL ? e->conf->at.kind == CONF_URL_SFTP : e->url != NULL && strncmp(e->url, "sftp:", 5) == 0);
+}
+
 /* A run has one outcome for each machine; without memory for it, it has none. */
 static struct came *
 machine(struct showing *sh, const char *vm)
@@ -109,6 +123,7 @@ sent(void *arg, const struct replicated *p)
 	struct showing *sh = arg;
 	char spec[2 * NAMING_MAX], stored[HUMAN_LEN], took[HUMAN_LEN];
 	struct came *c = machine(sh, p->vm);
+	uint64_t over_line = is_remote(&sh->r->to) ? p->stored - p->resumed : 0;
 
 	if (c != NULL && !p->as_pruned) {
 		free(c->point);
@@ -116,11 +131,12 @@ sent(void *arg, const struct replicated *p)
 	}
 	if (c != NULL) {
 		c->stored += p->stored;
+		c->sent += over_line;
 		c->seconds += p->seconds;
 	}
 	if (sh->r->json) {
-		event(json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:f}", "event", "replicated", "to", end_name(&sh->r->to), "vm", p->vm, "point", p->here, "stored",
-		    (json_int_t)p->stored, "resumed", (json_int_t)p->resumed, "seconds", p->seconds));
+		event(json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:f}", "event", "replicated", "to", end_name(&sh->r->to), "vm", p->vm, "point", p->here, "stored",
+		    (json_int_t)p->stored, "resumed", (json_int_t)p->resumed, "sent", (json_int_t)over_line, "seconds", p->seconds));
 		return;
 	}
 	progress_end(&sh->progress);
@@ -157,10 +173,10 @@ report_machines(const struct showing *sh)
 		const struct came *c = &sh->v[i];
 
 		if (c->failed)
-			event(json_pack("{s:s, s:s, s:s}", "event", "failed", "vm", c->vm, "error", "not all of its points could be copied"));
+			event(json_pack("{s:s, s:s, s:I, s:s}", "event", "failed", "vm", c->vm, "sent", (json_int_t)c->sent, "error", "not all of its points could be copied"));
 		else
-			event(json_pack("{s:s, s:s, s:s, s:s, s:I, s:f}", "event", "done", "vm", c->vm, "point", c->point != NULL ? c->point : "", "kind",
-			    "replica", "stored", (json_int_t)c->stored, "seconds", c->seconds));
+			event(json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:f}", "event", "done", "vm", c->vm, "point", c->point != NULL ? c->point : "", "kind",
+			    "replica", "stored", (json_int_t)c->stored, "sent", (json_int_t)c->sent, "seconds", c->seconds));
 	}
 }
 
@@ -192,15 +208,14 @@ static int
 most(const struct replicating *r, int of_from, int of_to, int otherwise)
 {
 	int n = of_from > of_to ? of_from : of_to;
-	bool remote = (r->from.conf != NULL && r->from.conf->at.kind == CONF_URL_SFTP) || (r->to.conf != NULL && r->to.conf->at.kind == CONF_URL_SFTP) ||
-	    (r->from.url != NULL && strncmp(r->from.url, "sftp:", 5) == 0) || (r->to.url != NULL && strncmp(r->to.url, "sftp:", 5) == 0);
 
-	return (n > 0 ? n : remote ? otherwise : 1);
+	return (n > 0 ? n : is_remote(&r->from) || is_remote(&r->to) ? otherwise : 1);
 }
 
 static int
-upkeep(const struct replicating *r, const struct replicate_stats *s, struct err *err)
+upkeep(struct showing *sh, const struct replicate_stats *s, struct err *err)
 {
+	const struct replicating *r = sh->r;
 	struct run_options opt = { .json = r->json, .interrupted = r->interrupted };
 	struct repo *to;
 	int rc;
@@ -209,6 +224,7 @@ upkeep(const struct replicating *r, const struct replicate_stats *s, struct err 
 		return (0);
 	if ((to = open_end(&r->to, false, err)) == NULL)
 		return (-1);
+	store_throttle(to->st, sh->throttle);
 	rc = upkeep_replicas(to, r->job, s->from, &opt);
 	repo_close(to);
 	return (rc);
@@ -227,7 +243,10 @@ replicating_run(const struct replicating *r, struct err *err)
 	struct replicate_stats stats;
 	int rc, kept;
 
+	if (r->job != NULL && r->job->rate_limit > 0 && (sh.throttle = throttle_new(r->job->rate_limit, r->interrupted, err)) == NULL)
+		return (-1);
 	progress_init(&sh.progress, r->json, stderr, stdout);
+	sh.progress.limit = r->job != NULL ? r->job->rate_limit : 0;
 	rc = replicate_run(&how, &stats, err);
 	progress_end(&sh.progress);
 	report_machines(&sh);
@@ -240,9 +259,10 @@ replicating_run(const struct replicating *r, struct err *err)
 		free(sh.v[i].point);
 	}
 	free(sh.v);
+	kept = rc == -1 ? 0 : upkeep(&sh, &stats, err);
+	throttle_free(sh.throttle);
 	if (rc == -1)
 		return (err_wrap(err, "replication from %s to %s", end_name(&r->from), end_name(&r->to)));
-	kept = upkeep(r, &stats, err);
 	return (kept == -1 ? -1 : kept != 0 || stats.failed > 0 ? 1 : 0);
 }
 

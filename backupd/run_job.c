@@ -8,12 +8,14 @@
 #include "backup_domain.h"
 #include "backup_image.h"
 #include "domains.h"
+#include "earlier.h"
 #include "human.h"
 #include "images.h"
 #include "progress.h"
 #include "replicating.h"
 #include "repo_named.h"
 #include "settle.h"
+#include "throttle.h"
 #include "upkeep_after.h"
 
 #define PROGRAM		"virt-backupd " OVB_VERSION
@@ -33,13 +35,30 @@ static void
 report_begin(const struct run_options *opt, const char *vm, size_t machines)
 {
 	if (opt->json)
-		event(json_pack("{s:s, s:s, s:I}", "event", "begin", "vm", vm, "machines", opt->only != NULL ? (json_int_t)1 : (json_int_t)machines));
+		event(json_pack("{s:s, s:s, s:I}", "event", "begin", "vm", vm, "machines", (json_int_t)machines));
+}
+
+static void
+report_earlier(const struct run_options *opt, size_t machines)
+{
+	if (machines == 0)
+		return;
+	if (opt->json)
+		event(json_pack("{s:s, s:I}", "event", "earlier", "machines", (json_int_t)machines));
+	else
+		fprintf(stderr, "virt-backupd: %zu machine%s backed up by an earlier attempt\n", machines, machines == 1 ? " was" : "s were");
 }
 
 static bool
 is_meant(const struct run_options *opt, const char *vm)
 {
 	return (opt->only == NULL || strcmp(opt->only, vm) == 0);
+}
+
+static bool
+is_done(const struct run_options *opt, const char *vm)
+{
+	return (opt->earlier != NULL && earlier_has(opt->earlier, vm));
 }
 
 static const char *
@@ -49,16 +68,16 @@ kind(const struct point_result *r)
 }
 
 static void
-report_done(const struct run_options *opt, const struct image_file *f, const struct point_result *r)
+report_done(const struct run_options *opt, const struct image_file *f, const struct point_result *r, uint64_t sent)
 {
 	char size[HUMAN_LEN], provisioned[HUMAN_LEN], stored[HUMAN_LEN], duration[HUMAN_LEN], rate[HUMAN_LEN];
 	uint64_t per_second = r->seconds > 0 ? (uint64_t)((double)r->read / r->seconds) : 0;
 
 	if (opt->json) {
-		event(json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f}", "event", "done", "vm", f->vm, "point", r->point.name, "kind",
+		event(json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f}", "event", "done", "vm", f->vm, "point", r->point.name, "kind",
 		    kind(r), "size",
 		    (json_int_t)r->size, "provisioned", (json_int_t)r->provisioned, "read", (json_int_t)r->read, "stored", (json_int_t)r->stored,
-		    "seconds", r->seconds));
+		    "sent", (json_int_t)sent, "seconds", r->seconds));
 		return;
 	}
 	printf("%s@%s: %s disk, %s provisioned, %s stored, %s, %s/s%s\n", f->vm, r->point.name, human_size(r->size, size),
@@ -68,11 +87,11 @@ report_done(const struct run_options *opt, const struct image_file *f, const str
 }
 
 static void
-report_failed(const struct run_options *opt, const char *vm, struct err *err)
+report_failed(const struct run_options *opt, const char *vm, uint64_t sent, struct err *err)
 {
 	human_safe(err->text);
 	if (opt->json)
-		event(json_pack("{s:s, s:s, s:s}", "event", "failed", "vm", vm, "error", err->text));
+		event(json_pack("{s:s, s:s, s:I, s:s}", "event", "failed", "vm", vm, "sent", (json_int_t)sent, "error", err->text));
 	else
 		fprintf(stderr, "virt-backupd: %s: %s\n", vm, err->text);
 }
@@ -91,17 +110,17 @@ sweep(struct repo *repo)
 }
 
 static void
-report_domain(const struct run_options *opt, const char *vm, const struct domain_result *d)
+report_domain(const struct run_options *opt, const char *vm, const struct domain_result *d, uint64_t sent)
 {
 	const struct point_result *r = &d->point;
 	char size[HUMAN_LEN], provisioned[HUMAN_LEN], stored[HUMAN_LEN], duration[HUMAN_LEN], frozen[64] = "";
 	json_t *o;
 
 	if (opt->json) {
-		o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f}", "event", "done", "vm", vm, "point", r->point.name, "kind", kind(r),
+		o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f}", "event", "done", "vm", vm, "point", r->point.name, "kind", kind(r),
 		    "capture", d->capture,
 		    "consistency", d->consistency, "size", (json_int_t)r->size, "provisioned", (json_int_t)r->provisioned, "read", (json_int_t)r->read,
-		    "stored", (json_int_t)r->stored, "seconds", r->seconds);
+		    "stored", (json_int_t)r->stored, "sent", (json_int_t)sent, "seconds", r->seconds);
 		if (o != NULL && d->freeze_ms >= 0) {
 			json_object_set_new(o, "freeze_ms", json_integer(d->freeze_ms));
 			json_object_set_new(o, "freeze_own_ms", json_integer(d->own_ms));
@@ -137,25 +156,77 @@ reconcile(struct err *err)
 	return (settle_leftovers(say, NULL, err));
 }
 
+/* What of the machines is to be done. */
+struct todo {
+	size_t		 machines, earlier;	/* those that are left out were done by an earlier attempt */
+	uint64_t	 sent;			/* bytes that had gone over the network when the machine at hand was begun */
+};
+
+static void
+count_todo(struct todo *t, const struct run_options *opt, const char *vm)
+{
+	if (!is_meant(opt, vm))
+		return;
+	if (is_done(opt, vm))
+		t->earlier++;
+	else
+		t->machines++;
+}
+
+static uint64_t
+sent_since(const struct backup_run *run, const struct todo *t)
+{
+	return (store_sent(run->repo->st) - t->sent);
+}
+
 static int
 back_up_images(const struct backup_run *run, const struct image_files *files, const struct run_options *opt, struct succeeded *done)
 {
 	struct point_result result;
 	struct err err = ERR_INIT;
+	struct todo todo = { 0, 0, 0 };
 	int rc = 0;
 
+	for (size_t i = 0; i < files->n; i++)
+		count_todo(&todo, opt, files->v[i].vm);
+	report_earlier(opt, todo.earlier);
 	for (size_t i = 0; i < files->n && !*opt->interrupted; i++) {
 		if (!is_meant(opt, files->v[i].vm))
 			continue;
-		report_begin(opt, files->v[i].vm, files->n);
-		if (backup_image(run, &files->v[i], &result, &err) == -1) {
-			report_failed(opt, files->v[i].vm, &err);
-			rc = 1;
-			continue;
+		if (!is_done(opt, files->v[i].vm)) {
+			report_begin(opt, files->v[i].vm, todo.machines);
+			todo.sent = store_sent(run->repo->st);
+			if (backup_image(run, &files->v[i], &result, &err) == -1) {
+				report_failed(opt, files->v[i].vm, sent_since(run, &todo), &err);
+				rc = 1;
+				continue;
+			}
+			report_done(opt, &files->v[i], &result, sent_since(run, &todo));
 		}
-		report_done(opt, &files->v[i], &result);
 		if (succeeded_add(done, files->v[i].vm, &err) == -1)
 			rc = 1;
+	}
+	return (rc);
+}
+
+static int
+back_up_one_domain(const struct backup_run *run, struct hypervisor *hv, const struct domain_name *d, const struct run_options *opt, struct todo *todo)
+{
+	struct domain_result result;
+	struct err err = ERR_INIT;
+	int rc = 0;
+
+	report_begin(opt, d->name, todo->machines);
+	todo->sent = store_sent(run->repo->st);
+	if (backup_domain(run, hv, d->uuid, &result, say, d->name, &err) == -1) {
+		report_failed(opt, d->name, sent_since(run, todo), &err);
+		rc = -1;
+	} else
+		report_domain(opt, d->name, &result, sent_since(run, todo));
+	if (result.unsettled[0] != '\0') {
+		err_set(&err, 0, "left to be settled by the next run, or by virt-backupd --reconcile: %s", result.unsettled);
+		report_failed(opt, d->name, sent_since(run, todo), &err);
+		rc = rc == -1 ? -1 : 1;
 	}
 	return (rc);
 }
@@ -164,27 +235,21 @@ static int
 back_up_domains(const struct backup_run *run, struct hypervisor *hv, const struct domain_names *domains, const struct run_options *opt,
     struct succeeded *done)
 {
-	struct domain_result result;
+	struct todo todo = { 0, 0, 0 };
 	struct err err = ERR_INIT;
-	int rc = 0;
+	int rc = 0, r;
 
+	for (size_t i = 0; i < domains->n; i++)
+		count_todo(&todo, opt, domains->v[i].name);
+	report_earlier(opt, todo.earlier);
 	for (size_t i = 0; i < domains->n && !*opt->interrupted; i++) {
 		if (!is_meant(opt, domains->v[i].name))
 			continue;
-		report_begin(opt, domains->v[i].name, domains->n);
-		if (backup_domain(run, hv, domains->v[i].uuid, &result, say, domains->v[i].name, &err) == -1) {
-			report_failed(opt, domains->v[i].name, &err);
+		r = is_done(opt, domains->v[i].name) ? 0 : back_up_one_domain(run, hv, &domains->v[i], opt, &todo);
+		if (r != 0)
 			rc = 1;
-		} else {
-			report_domain(opt, domains->v[i].name, &result);
-			if (succeeded_add(done, domains->v[i].uuid, &err) == -1)
-				rc = 1;
-		}
-		if (result.unsettled[0] != '\0') {
-			err_set(&err, 0, "left to be settled by the next run, or by virt-backupd --reconcile: %s", result.unsettled);
-			report_failed(opt, domains->v[i].name, &err);
+		if (r != -1 && succeeded_add(done, domains->v[i].uuid, &err) == -1)
 			rc = 1;
-		}
 	}
 	return (rc);
 }
@@ -243,6 +308,7 @@ run_job(const struct conf_job *job, const struct run_options *opt, struct err *e
 	struct progress progress;
 	struct backup_run run = { .job = job, .progress = &progress, .interrupted = opt->interrupted, .full = opt->full,
 		.reread = opt->reread };
+	struct throttle *throttle = NULL;
 	int rc = -1;
 
 	if (job->source == CONF_SOURCE_FROM)
@@ -250,10 +316,14 @@ run_job(const struct conf_job *job, const struct run_options *opt, struct err *e
 	if (find_machines(job, &m, err) == -1 || check_only(job, &m, opt, err) == -1 ||
 	    (run.repo = repo_open_configured(job->repository, true, err)) == NULL)
 		goto out;
+	if (job->rate_limit > 0 && (throttle = throttle_new(job->rate_limit, opt->interrupted, err)) == NULL)
+		goto out;
+	store_throttle(run.repo->st, throttle);
 	sweep(run.repo);
 	if ((run.lock = lock_run(run.repo->st, PROGRAM, LOCK_WAIT_S, opt->interrupted, err)) == NULL)
 		goto out;
 	progress_init(&progress, opt->json, stderr, stdout);
+	progress.limit = job->rate_limit;
 	rc = m.hv != NULL ? back_up_domains(&run, m.hv, &m.domains, opt, &done) : back_up_images(&run, &m.files, opt, &done);
 	if (*opt->interrupted && rc == 0) {
 		fprintf(stderr, "virt-backupd: stopped; what was reported done is done\n");
@@ -269,6 +339,7 @@ out:
 	succeeded_free(&done);
 	lock_release(run.lock);
 	repo_close(run.repo);
+	throttle_free(throttle);
 	images_free(&m.files);
 	domains_free(&m.domains);
 	hypervisor_close(m.hv);

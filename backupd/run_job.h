@@ -12,6 +12,7 @@ struct run_options {
 	bool				 json;		/* events as lines of JSON on standard output */
 	bool				 full;		/* everything is read and stored */
 	const char			*only;		/* this machine of the job's, by name; NULL: all */
+	const struct earlier		*earlier;	/* machines that are not backed up again (earlier.h); NULL: none */
 	bool				 reread;	/* what is known not to have changed is compared all the same */
 	const volatile sig_atomic_t	*interrupted;
 };

@@ -30,8 +30,10 @@
 #define CONF_MAX_KEEP		100000		/* of one count in keep */
 #define CONF_MAX_QUIESCE	600		/* seconds */
 #define CONF_MIN_SCRATCH	(16 * 1024 * 1024)	/* bytes: what a guest writes between two looks at it must fit */
+#define CONF_MIN_RATE		65536		/* bytes a second: the slowest pace at which a run still shows signs of life */
 #define CONF_MAX_RETRIES	20
 #define CONF_MAX_SECONDS	86400		/* of what the daemon waits for */
+#define CONF_MAX_PARALLEL	1000		/* runs at once */
 #define CONF_MAX_HISTORY	100000		/* runs */
 #define CONF_MAX_REQUEST	240	/* seconds of one request to a server: a lock is renewed in time all the same */
 #define CONF_MAX_REPLICATE	16	/* points that are copied at a time */
@@ -80,6 +82,7 @@ struct conf_repository {
 	int			 connect_timeout, idle_timeout, request_timeout;	/* sftp only; seconds; 0: not given */
 	int			 parallel;	/* sftp only; points that replication copies at a time; 0: not given */
 	int			 read_back;	/* sftp only; per cent of a copied archive; -1: not given */
+	int			 max_parallel;	/* runs that write to it at once; 0: as many as there are */
 	struct conf_where	 where;
 };
 
@@ -139,6 +142,7 @@ struct conf_job {
 	int				  incremental;	/* 0: every point has all of its data in its own archive */
 	char				 *schedule;	/* a calendar event (calendar.h); NULL: only on request */
 	char				 *full;		/* likewise; NULL: not given */
+	uint64_t			  rate_limit;	/* bytes a second that a run writes to the repository, at least CONF_MIN_RATE; 0: as fast as it goes */
 	struct conf_keep		  keep;		/* meaningful when keep_at.line != 0: then it keeps something */
 
 	/* what the daemon does with it; times in seconds */
@@ -147,6 +151,7 @@ struct conf_job {
 	int				  retries;	/* how often a run that failed is tried again */
 	int				  retry_wait;	/* before the first of these; twice as much before each further one */
 	char				 *window;	/* begins in it only (window.h); NULL: at any time */
+	int				  window_cancel;	/* 1: what has not ended when it closes is cancelled; 0: it is finished */
 	int				  stall_timeout;	/* a run that shows no sign of life for so long is ended; 0: never */
 
 	/* Where these keys were given (line 0: not given), for a program that has to say something about one. */

@@ -1,8 +1,6 @@
 #include "conf_list.h"
 #include "window.h"
 
-#define MAX_PARALLEL	1000
-
 int
 conf_daemon(const struct conf_text *t, const config_setting_t *root, struct conf_daemon *d, struct err *err)
 {
@@ -17,7 +15,7 @@ conf_daemon(const struct conf_text *t, const config_setting_t *root, struct conf
 	if (!config_setting_is_group(group))
 		return (conf_mistyped(t, group, "a group like { max_parallel = 2; }", err));
 	if (conf_known_keys(t, group, known, err) == -1 ||
-	    conf_get_int(t, group, "max_parallel", 1, MAX_PARALLEL, &d->max_parallel, err) == -1 ||
+	    conf_get_int(t, group, "max_parallel", 1, CONF_MAX_PARALLEL, &d->max_parallel, err) == -1 ||
 	    conf_get_int(t, group, "stop_timeout", 1, CONF_MAX_SECONDS, &d->stop_timeout, err) == -1 ||
 	    conf_get_choice(t, group, "on_stop", on_stop, &choice, err) == -1 ||
 	    conf_get_int(t, group, "nice", 0, 19, &d->nice, err) == -1 ||
@@ -46,6 +44,19 @@ job_window(const struct conf_text *t, const config_setting_t *group, char **out,
 	return (0);
 }
 
+static int
+job_window_end(const struct conf_text *t, const config_setting_t *group, struct conf_job *j, struct err *err)
+{
+	static const char *const ends[] = { "finish", "cancel", NULL };
+	const config_setting_t *s = config_setting_get_member(group, "window_end");
+
+	if (conf_get_choice(t, group, "window_end", ends, &j->window_cancel, err) == -1)
+		return (-1);
+	if (s != NULL && j->window == NULL)
+		return (conf_fail(t, s, err, "it says what becomes of a run when its window closes: give window, too"));
+	return (0);
+}
+
 int
 conf_job_daemon(const struct conf_text *t, const config_setting_t *group, struct conf_job *j, struct err *err)
 {
@@ -56,7 +67,8 @@ conf_job_daemon(const struct conf_text *t, const config_setting_t *group, struct
 	    conf_get_bool(t, group, "catch_up", &j->catch_up, err) == -1 ||
 	    conf_get_int(t, group, "retries", 0, CONF_MAX_RETRIES, &j->retries, err) == -1 ||
 	    conf_get_int(t, group, "retry_wait", 1, CONF_MAX_SECONDS, &j->retry_wait, err) == -1 ||
-	    job_window(t, group, &j->window, err) == -1)
+	    job_window(t, group, &j->window, err) == -1 ||
+	    job_window_end(t, group, j, err) == -1)
 		return (-1);
 	return (conf_get_int(t, group, "stall_timeout", 0, CONF_MAX_SECONDS, &j->stall_timeout, err));
 }

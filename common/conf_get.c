@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -195,12 +196,14 @@ conf_get_size(const struct conf_text *t, const config_setting_t *group, const ch
     struct err *err)
 {
 	const config_setting_t *s = config_setting_get_member(group, key);
+	bool whole = min % ((uint64_t)1 << 20) == 0;
 	char expected[96];
 	int64_t n = -1;
 
 	if (s == NULL)
 		return (0);
-	snprintf(expected, sizeof(expected), "a size like \"512M\", \"20G\" or \"1T\" of at least \"%" PRIu64 "M\", or 0", min >> 20);
+	snprintf(expected, sizeof(expected), "a size like \"512M\", \"20G\" or \"1T\" of at least \"%" PRIu64 "%s\", or 0",
+	    min >> (whole ? 20 : 10), whole ? "M" : "K");
 	if (config_setting_type(s) == CONFIG_TYPE_STRING)
 		n = size_parse(config_setting_get_string(s));
 	else if (config_setting_type(s) == CONFIG_TYPE_INT || config_setting_type(s) == CONFIG_TYPE_INT64)

@@ -45,7 +45,7 @@ int conf_get_int(const struct conf_text *t, const config_setting_t *group, const
 /**
  * conf_get_size(t, group, key, min, out, err):
  * A number of bytes, or a string of a whole number and K, M, G, T (powers of 1024, as in systemd's units) or nothing for bytes.
- * It is 0, or at least ${min}, which is a multiple of 1 MiB.
+ * It is 0, or at least ${min}, which is a multiple of 1 KiB.
  */
 int conf_get_size(const struct conf_text *t, const config_setting_t *group, const char *key, uint64_t min, uint64_t *out,
     struct err *err);

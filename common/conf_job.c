@@ -17,11 +17,11 @@
 static const char *const job_keys[] = { "domains", "images", "from", "name", "connection", "exclude", "exclude_disks",
     "capture", "quiesce", "quiesce_timeout", "no_quiesce", "scratch", "scratch_max", "in_use", "incremental",
     "repository", "replicate", "compression", "schedule", "full", "keep",
-    "random_delay", "catch_up", "retries", "retry_wait", "window", "stall_timeout", NULL };
+    "random_delay", "catch_up", "retries", "retry_wait", "window", "stall_timeout", "window_end", "rate_limit", NULL };
 static const unsigned int job_kinds[] = { DOMAINS, IMAGES, FROM, ANY, DOMAINS, DOMAINS, DOMAINS,
     DOMAINS, DOMAINS, DOMAINS, DOMAINS, DOMAINS, DOMAINS, IMAGES, DOMAINS | IMAGES,
     ANY, ANY, ANY, ANY, ANY, ANY,
-    ANY, ANY, ANY, ANY, ANY, ANY };
+    ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY };
 
 static const struct conf_repository *
 named_repository(const struct conf_text *t, const config_setting_t *s, const struct conf *c, struct err *err)
@@ -276,6 +276,7 @@ job(const struct conf_text *t, const config_setting_t *group, const struct conf 
 	    job_repositories(t, group, c, j, err) == -1 ||
 	    job_compression(t, group, &j->compression, err) == -1 ||
 	    conf_get_bool(t, group, "incremental", &j->incremental, err) == -1 ||
+	    conf_get_size(t, group, "rate_limit", CONF_MIN_RATE, &j->rate_limit, err) == -1 ||
 	    job_keep(t, config_setting_get_member(group, "keep"), &j->keep, err) == -1 ||
 	    job_event(t, group, "schedule", &j->schedule, err) == -1 ||
 	    job_event(t, group, "full", &j->full, err) == -1 ||

@@ -49,7 +49,7 @@ static int
 repository(const struct conf_text *t, const config_setting_t *group, struct conf_repository *r, struct err *err)
 {
 	static const char *const known[] = { "name", "url", "identity", "passphrase_file", "known_hosts", "host_key", "connect_timeout",
-	    "idle_timeout", "request_timeout", "parallel", "read_back", NULL };
+	    "idle_timeout", "request_timeout", "parallel", "read_back", "max_parallel", NULL };
 	const config_setting_t *url;
 	struct err why = ERR_INIT;
 
@@ -59,7 +59,8 @@ repository(const struct conf_text *t, const config_setting_t *group, struct conf
 	r->where = conf_text_where(t, (int)config_setting_source_line(group));
 	if (conf_known_keys(t, group, known, err) == -1 ||
 	    conf_get_name(t, group, &r->name, err) == -1 ||
-	    conf_get_string(t, group, "url", &r->url, err) == -1)
+	    conf_get_string(t, group, "url", &r->url, err) == -1 ||
+	    conf_get_int(t, group, "max_parallel", 1, CONF_MAX_PARALLEL, &r->max_parallel, err) == -1)
 		return (-1);
 	if ((url = config_setting_get_member(group, "url")) == NULL)
 		return (conf_fail(t, group, err, "has no url: add url = \"/PATH\"; or url = \"sftp://[user@]host[:port]/PATH\";"));

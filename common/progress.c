@@ -12,6 +12,7 @@
 #define BAR_MIN		8u		/* columns, with its brackets: a shorter one says nothing */
 #define BAR_MAX		40u
 #define LABEL_MIN	12u
+#define LIMIT_COLUMNS	26u
 #define SMOOTH_S	5.0		/* the rate shown is that of about the last seconds */
 
 static double
@@ -60,7 +61,7 @@ seconds_left(const struct progress *p, uint64_t done)
 void
 progress_format(const struct progress *p, uint64_t done, double seconds, unsigned int columns, char *line, size_t n)
 {
-	char got[HUMAN_LEN], all[HUMAN_LEN], rate[HUMAN_LEN], left[HUMAN_LEN], facts[160], bar[BAR_MAX + 4] = "", label[sizeof(p->label)];
+	char got[HUMAN_LEN], all[HUMAN_LEN], rate[HUMAN_LEN], left[HUMAN_LEN], limit[HUMAN_LEN], facts[200], bar[BAR_MAX + 4] = "", label[sizeof(p->label)];
 	unsigned int percent = p->total > 0 ? (unsigned int)(100.0 * (double)done / (double)p->total) : 0, width, used;
 
 	if (percent > 100)
@@ -70,6 +71,8 @@ progress_format(const struct progress *p, uint64_t done, double seconds, unsigne
 	human_size((uint64_t)p->rate, rate);
 	human_duration(seconds < 1 ? 0 : seconds_left(p, done), left);
 	used = (unsigned int)snprintf(facts, sizeof(facts), " %3u%%  %s of %s  %s/s  %s left", percent, got, all, rate, left);
+	if (p->limit > 0 && columns >= used + LIMIT_COLUMNS + LABEL_MIN)
+		used += (unsigned int)snprintf(facts + used, sizeof(facts) - used, ", writes at most %s/s", human_size(p->limit, limit));
 	if (columns < used + LABEL_MIN)
 		used = (unsigned int)snprintf(facts, sizeof(facts), " %3u%%  %s of %s", percent, got, all);
 	if (columns < used + LABEL_MIN)
@@ -102,6 +105,8 @@ show_json(const struct progress *p, uint64_t done)
 	json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:f}", "event", "progress", "name", p->label, "done", (json_int_t)done, "total",
 	    (json_int_t)p->total, "rate", (json_int_t)p->rate, "left", seconds_left(p, done));
 
+	if (o != NULL && p->limit > 0)
+		json_object_set_new(o, "limit", json_integer((json_int_t)p->limit));
 	if (o != NULL && json_dumpf(o, p->out, JSON_COMPACT | JSON_ENSURE_ASCII) == 0)
 		fputc('\n', p->out);
 	fflush(p->out);

@@ -21,6 +21,7 @@ struct progress {
 	uint64_t		 total;		/* bytes; 0 when not known */
 	struct timespec		 begun, shown;
 	double			 rate;		/* bytes a second, smoothed */
+	uint64_t		 limit;		/* bytes a second that may be written, to be shown; 0: no limit */
 	uint64_t		 shown_done;
 	bool			 drawn;		/* something was shown: a bar stands on the terminal's line */
 };

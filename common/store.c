@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "buf.h"
+#include "throttle.h"
 
 #define NAME_LONGEST	255
 #define TREE_DEPTH	4
@@ -29,6 +30,18 @@ store_close(struct store *st)
 {
 	if (st != NULL)
 		st->ops->close(st);
+}
+
+void
+store_throttle(struct store *st, struct throttle *t)
+{
+	st->throttle = t;
+}
+
+uint64_t
+store_sent(struct store *st)
+{
+	return (st->remote ? __atomic_load_n(&st->appended, __ATOMIC_RELAXED) : 0);
 }
 
 int
@@ -106,7 +119,11 @@ store_room(struct store *st, uint64_t *bytes, struct err *err)
 struct store_file *
 store_create(struct store *st, const char *path, struct err *err)
 {
-	return (st->ops->create(st, path, err));
+	struct store_file *f = st->ops->create(st, path, err);
+
+	if (f != NULL)
+		f->st = st;
+	return (f);
 }
 
 struct store_file *
@@ -118,7 +135,11 @@ store_file_open(struct store *st, const char *path, struct err *err)
 struct store_file *
 store_reopen(struct store *st, const char *path, uint64_t size, struct err *err)
 {
-	return (st->ops->reopen(st, path, size, err));
+	struct store_file *f = st->ops->reopen(st, path, size, err);
+
+	if (f != NULL)
+		f->st = st;
+	return (f);
 }
 
 int
@@ -132,9 +153,20 @@ store_sha256(struct store *st, const char *path, uint64_t n, char hex[SHA256_HEX
 int
 store_append(struct store_file *f, const void *p, size_t n, struct err *err)
 {
-	if (f->ops->append(f, p, n, err) == -1)
-		return (-1);
-	f->size += n;
+	struct throttle *t = f->st != NULL ? f->st->throttle : NULL;
+	const char *at = p;
+	size_t part;
+
+	do {
+		part = t != NULL && n > throttle_piece(t) ? throttle_piece(t) : n;
+		if ((t != NULL && throttle_take(t, part, err) == -1) || f->ops->append(f, at, part, err) == -1)
+			return (-1);
+		f->size += part;
+		if (f->st != NULL)
+			__atomic_fetch_add(&f->st->appended, part, __ATOMIC_RELAXED);
+		at += part;
+		n -= part;
+	} while (n > 0);
 	return (0);
 }
 

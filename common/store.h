@@ -20,6 +20,7 @@
 
 struct store;
 struct store_file;
+struct throttle;
 
 struct store_stat {
 	bool		is_dir;
@@ -56,16 +57,29 @@ struct store {
 	char			*url;		/* as a person would write it */
 	bool			 remote;	/* its bytes come and go over a network */
 	const char		*note;		/* what a restore point in it should say of the storage, or NULL; not to be freed */
+	struct throttle		*throttle;	/* the caller's: what is appended waits for it; NULL: for nothing */
+	uint64_t		 appended;	/* bytes, over all files; atomic */
 };
 
 struct store_file {
 	const struct store_ops	*ops;
 	uint64_t		 size;		/* bytes */
+	struct store		*st;		/* of a file that is written in one */
 };
 
 /** store_open(url, make, err): Open the store at ${url}, a folder or sftp://, making its last folder when ${make}.  Fails: NULL. */
 struct store *store_open(const char *url, bool make, struct err *err);
 void store_close(struct store *st);
+
+/**
+ * store_throttle(st, t):
+ * From now on what is appended waits for ${t}, which others may share, and which must outlive ${st}: when it is told to stop, an append that waits fails,
+ * with EINTR.  Before the first file is made.
+ */
+void store_throttle(struct store *st, struct throttle *t);
+
+/** store_sent(st): Bytes of files that have gone to ${st} over a network so far; 0 of one on this host.  Threads: any. */
+uint64_t store_sent(struct store *st);
 
 /** store_mkdir(st, path, err): Make a folder.  EEXIST when something has that name. */
 int store_mkdir(struct store *st, const char *path, struct err *err);

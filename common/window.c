@@ -66,3 +66,12 @@ window_opens(const struct window *w, time_t now)
 		return (now);
 	return (begin);
 }
+
+time_t
+window_closes(const struct window *w, time_t t)
+{
+	time_t end;
+
+	/* A time of the day that comes never again, there is none. */
+	return (calendar_next(w->end, t, &end) ? end : t);
+}

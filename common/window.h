@@ -23,4 +23,7 @@ void window_free(struct window *w);
 /** window_opens(w, now): ${now} if ${w} is open then, or when it opens next.  Pure; threads: any. */
 time_t window_opens(const struct window *w, time_t now);
 
+/** window_closes(w, t): When ${w} closes next after ${t}.  Pure; threads: any. */
+time_t window_closes(const struct window *w, time_t t);
+
 #endif

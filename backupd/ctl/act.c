@@ -33,6 +33,7 @@ show_progress(struct wait *w, const json_t *o)
 		memcpy(w->label, label, sizeof(label));
 		progress_begin(&w->progress, label, total);
 	}
+	w->progress.limit = (uint64_t)json_value(o, "limit");
 	if (total > 0)
 		progress_update(&w->progress, done);
 }

@@ -103,7 +103,7 @@ print_job_lines(struct table *t, const json_t *o)
 	}
 }
 
-/* "42% of 20 GB, 312 MB/s, 42 s" while there is such a thing. */
+/* "42% of 20 GB, 312 MB/s, 42 s" while there is such a thing; "capped" when it may not write as fast as it can. */
 static const char *
 progress_text(const json_t *run, char *out, size_t n)
 {
@@ -114,8 +114,9 @@ progress_text(const json_t *run, char *out, size_t n)
 		snprintf(out, n, "%s", json_text(run, "phase"));
 		return (out);
 	}
-	snprintf(out, n, "%.0f%% of %s, %s/s, %s", done >= total ? 100.0 : 100.0 * done / total, human_size((uint64_t)total, all),
-	    human_size((uint64_t)json_value(run, "rate"), rate), human_duration(json_value(run, "left"), left));
+	snprintf(out, n, "%.0f%% of %s, %s/s, %s%s", done >= total ? 100.0 : 100.0 * done / total, human_size((uint64_t)total, all),
+	    human_size((uint64_t)json_value(run, "rate"), rate), human_duration(json_value(run, "left"), left),
+	    json_value(run, "limit") > 0 ? ", capped" : "");
 	return (out);
 }
 

@@ -8,7 +8,7 @@
 
 #include "db_private.h"
 
-#define VERSION		1
+#define VERSION		2
 #define BUSY_MS		2000		/* somebody looks into it with sqlite3(1) */
 
 static const char schema[] =
@@ -26,6 +26,15 @@ static const char schema[] =
     "CREATE TABLE successes (job TEXT NOT NULL, vm TEXT NOT NULL, finished INTEGER NOT NULL, PRIMARY KEY (job, vm)) WITHOUT ROWID;"
     "CREATE TABLE settings (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
     "PRAGMA user_version = 1;";
+
+/* From each version to the next one. */
+static const char *const upgrades[VERSION] = {
+    /* What retries leave out, and what went over a network. */
+    [1] = "ALTER TABLE runs ADD COLUMN first INTEGER;"
+    "CREATE INDEX runs_of_first ON runs (first);"
+    "ALTER TABLE machines ADD COLUMN sent INTEGER NOT NULL DEFAULT 0;"
+    "PRAGMA user_version = 2;",
+};
 
 static void tell(const struct db *db, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
@@ -62,7 +71,24 @@ ask(sqlite3 *s, const char *question, char *text, size_t size, struct err *err)
 	return (sql_end(st, rc));
 }
 
-/* An empty database gets its tables.  Fails: -1; EBADMSG: damaged, ENOTSUP: of a newer version. */
+/* From ${version} (0: it is empty) to this program's, in one step. */
+static int
+upgrade(sqlite3 *s, long version, struct err *err)
+{
+	int rc = script(s, "BEGIN IMMEDIATE;", err);
+
+	if (rc == 0 && version == 0)
+		rc = script(s, schema, err);
+	for (long v = version > 0 ? version : 1; rc == 0 && v < VERSION; v++)
+		rc = script(s, upgrades[v], err);
+	if (rc == 0)
+		rc = script(s, "COMMIT;", err);
+	if (rc == -1)
+		sqlite3_exec(s, "ROLLBACK;", NULL, NULL, NULL);
+	return (rc);
+}
+
+/* An empty database gets its tables, one of an earlier version what has been added since.  Fails: -1; EBADMSG: damaged, ENOTSUP: of a newer version. */
 static int
 prepare_schema(sqlite3 *s, struct err *err)
 {
@@ -71,15 +97,11 @@ prepare_schema(sqlite3 *s, struct err *err)
 	if (ask(s, "PRAGMA user_version", version, sizeof(version), err) == -1 ||
 	    ask(s, "SELECT count(*) FROM sqlite_master", tables, sizeof(tables), err) == -1)
 		return (-1);
-	if (strcmp(version, "0") == 0 && strcmp(tables, "0") == 0) {
-		if (script(s, "BEGIN IMMEDIATE;", err) == 0 && script(s, schema, err) == 0 && script(s, "COMMIT;", err) == 0)
-			return (0);
-		sqlite3_exec(s, "ROLLBACK;", NULL, NULL, NULL);
-		return (-1);
-	}
+	if (strcmp(version, "0") == 0 && strcmp(tables, "0") == 0)
+		return (upgrade(s, 0, err));
 	if (ask(s, "PRAGMA quick_check(1)", check, sizeof(check), err) == -1)
 		return (-1);
-	if (strcmp(check, "ok") != 0 || strtol(version, NULL, 10) < VERSION) {
+	if (strcmp(check, "ok") != 0 || strtol(version, NULL, 10) < 1) {
 		err_set(err, 0, "%s", strcmp(check, "ok") != 0 ? check : "its tables are not this program's");
 		err->code = EBADMSG;
 		return (-1);
@@ -89,7 +111,7 @@ prepare_schema(sqlite3 *s, struct err *err)
 		err->code = ENOTSUP;
 		return (-1);
 	}
-	return (0);
+	return (strtol(version, NULL, 10) < VERSION ? upgrade(s, strtol(version, NULL, 10), err) : 0);
 }
 
 /* Fails: -1 and *${s} is NULL. */

@@ -15,8 +15,9 @@
 #ifndef OVB_DB_H
 #define OVB_DB_H
 
-#include "run.h"
+#include "buf.h"
 #include "err.h"
+#include "run.h"
 
 #define DB_FILE		"state.db"
 #define DB_MAX_QUEUE	1000	/* runs that wait */
@@ -76,6 +77,9 @@ int db_process(struct db *db, int64_t id, const char *process, struct err *err);
 /** db_machine(db, m, err): What it did for one machine. */
 int db_machine(struct db *db, const char *job, const struct machine *m, struct err *err);
 
+/** db_sent(db, m, err): It has sent ${m}->sent bytes more for a machine that is recorded; of one that is not, nothing is noted. */
+int db_sent(struct db *db, const struct machine *m, struct err *err);
+
 /* How a run ends. */
 struct run_end {
 	enum run_state	 state;		/* not RUN_QUEUED, RUN_RUNNING */
@@ -93,7 +97,8 @@ int db_finish(struct db *db, int64_t id, const struct run_end *end, int64_t *nex
 
 /**
  * db_trim(db, job, keep, gone, arg, err):
- * Forget the runs of ${job} that have ended, but the newest ${keep}; each is told to ${gone}, unless that is NULL.
+ * Forget the runs of ${job} that have ended, but the newest ${keep}; each is told to ${gone}, unless that is NULL.  Earlier attempts of a run that runs or
+ * waits stay until that has ended.
  */
 int db_trim(struct db *db, const char *job, int keep, void (*gone)(void *arg, int64_t id), void *arg, struct err *err);
 
@@ -111,6 +116,9 @@ int db_active(struct db *db, struct runs *out, struct err *err);
 
 /** db_run(db, id, r, err): One run: 1; 0 when there is none. */
 int db_run(struct db *db, int64_t id, struct run *r, struct err *err);
+
+/** db_done(db, r, out, err): Append the machines that earlier attempts of ${r} have backed up, one on a line. */
+int db_done(struct db *db, const struct run *r, struct buf *out, struct err *err);
 
 /** db_last(db, job, r, err): The last run of ${job} that has ended: 1; 0 when there is none. */
 int db_last(struct db *db, const char *job, struct run *r, struct err *err);

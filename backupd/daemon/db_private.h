@@ -22,8 +22,8 @@ int db_change(struct db *db, int (*change)(struct db *db, void *arg, struct err 
 
 /** DB_RUN_COLUMNS, db_run_row(st, r): The columns of a run ("r"), which come first in a row, and how they are read. */
 #define DB_RUN_COLUMNS	"r.id, r.job, r.domain, r.full, r.reason, r.state, r.attempt, r.requeued, r.due, r.queued, r.not_before, r.started, " \
-			"r.finished, r.message, r.succeeded, r.failed, r.read, r.stored, r.process"
-#define DB_RUN_NCOLUMNS	19
+			"r.finished, r.message, r.succeeded, r.failed, r.read, r.stored, r.process, r.first"
+#define DB_RUN_NCOLUMNS	20
 void db_run_row(sqlite3_stmt *st, struct run *r);
 
 #endif

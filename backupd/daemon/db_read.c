@@ -2,7 +2,7 @@
 
 #include "db_private.h"
 
-#define MACHINE_COLUMNS	"m.vm, m.state, m.started, m.finished, m.point, m.kind, m.consistency, m.read, m.stored, m.frozen_ms, m.error"
+#define MACHINE_COLUMNS	"m.vm, m.state, m.started, m.finished, m.point, m.kind, m.consistency, m.read, m.stored, m.frozen_ms, m.error, m.sent"
 
 void
 db_run_row(sqlite3_stmt *st, struct run *r)
@@ -12,7 +12,7 @@ db_run_row(sqlite3_stmt *st, struct run *r)
 	*r = (struct run){ .id = sql_number(st, 0), .full = sql_number(st, 3) == 1, .attempt = (int)sql_number(st, 6), .requeued = sql_number(st, 7) == 1,
 		.due = sql_number(st, 8), .queued = sql_number(st, 9), .not_before = sql_number(st, 10), .started = sql_number(st, 11),
 		.finished = sql_number(st, 12), .succeeded = (unsigned int)sql_number(st, 14), .failed = (unsigned int)sql_number(st, 15),
-		.read = sql_number(st, 16), .stored = sql_number(st, 17) };
+		.read = sql_number(st, 16), .stored = sql_number(st, 17), .first = sql_number(st, 19) > 0 ? sql_number(st, 19) : 0 };
 	sql_text(st, 1, r->job, sizeof(r->job));
 	sql_text(st, 2, r->domain, sizeof(r->domain));
 	sql_text(st, 4, word, sizeof(word));
@@ -30,7 +30,7 @@ machine_row(sqlite3_stmt *st, int64_t run, struct machine *m)
 	char word[32];
 
 	*m = (struct machine){ .run = run, .started = sql_number(st, first + 2), .finished = sql_number(st, first + 3), .read = sql_number(st, first + 7),
-		.stored = sql_number(st, first + 8), .frozen_ms = sql_number(st, first + 9) };
+		.stored = sql_number(st, first + 8), .frozen_ms = sql_number(st, first + 9), .sent = sql_number(st, first + 11) };
 	sql_text(st, first, m->vm, sizeof(m->vm));
 	sql_text(st, first + 1, word, sizeof(word));
 	m->state = run_state_named(word);
@@ -76,6 +76,28 @@ int
 db_run(struct db *db, int64_t id, struct run *r, struct err *err)
 {
 	return (one_run(sql_prepare(db->sql, err, "SELECT " DB_RUN_COLUMNS " FROM runs r WHERE r.id = ?1", "i", id), r, err));
+}
+
+int
+db_done(struct db *db, const struct run *r, struct buf *out, struct err *err)
+{
+	char vm[RUN_MACHINE_LEN];
+	sqlite3_stmt *st;
+	int rc;
+
+	if (r->first == 0)
+		return (0);
+	if ((st = sql_prepare(db->sql, err, "SELECT DISTINCT m.vm FROM machines m JOIN runs r ON r.id = m.run WHERE (r.id = ?1 OR r.first = ?1) "
+	    "AND m.state = 'succeeded' ORDER BY m.vm", "i", r->first)) == NULL)
+		return (-1);
+	while ((rc = sql_next(st, err)) == 1) {
+		sql_text(st, 0, vm, sizeof(vm));
+		if (buf_addf(out, err, "%s\n", vm) == -1) {
+			rc = -1;
+			break;
+		}
+	}
+	return (sql_end(st, rc));
 }
 
 int

@@ -3,14 +3,14 @@
 
 #include "db_private.h"
 
-#define INSERT	"INSERT INTO runs (job, domain, full, reason, state, attempt, requeued, due, queued, not_before) " \
-		"VALUES (?1, ?2, ?3, ?4, 'queued', ?5, ?6, ?7, ?8, ?9)"
+#define INSERT	"INSERT INTO runs (job, domain, full, reason, state, attempt, requeued, due, queued, not_before, first) " \
+		"VALUES (?1, ?2, ?3, ?4, 'queued', ?5, ?6, ?7, ?8, ?9, ?10)"
 
 static int
 insert_run(struct db *db, struct run *r, struct err *err)
 {
-	if (sql_run(db->sql, err, INSERT, "ttitiiooo", r->job, r->domain, (int64_t)r->full, run_reason_name(r->reason), (int64_t)r->attempt,
-	    (int64_t)r->requeued, r->due, r->queued, r->not_before) == -1)
+	if (sql_run(db->sql, err, INSERT, "ttitiioooo", r->job, r->domain, (int64_t)r->full, run_reason_name(r->reason), (int64_t)r->attempt,
+	    (int64_t)r->requeued, r->due, r->queued, r->not_before, r->first > 0 ? r->first : RUN_NO_TIME) == -1)
 		return (-1);
 	r->id = sqlite3_last_insert_rowid(db->sql);
 	return (0);
@@ -72,6 +72,7 @@ int
 db_queue(struct db *db, struct run *r, struct err *err)
 {
 	r->attempt = 1;
+	r->first = 0;
 	r->requeued = false;
 	return (db_change(db, queue, r, err));
 }
@@ -131,9 +132,9 @@ insert_machine(struct db *db, void *arg, struct err *err)
 	const struct one_machine *o = arg;
 	const struct machine *m = o->m;
 
-	if (sql_run(db->sql, err, "INSERT OR REPLACE INTO machines (run, vm, state, started, finished, point, kind, consistency, read, stored, frozen_ms, error) "
-	    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)", "ittootttiiot", m->run, m->vm, run_state_name(m->state), m->started, m->finished,
-	    m->point, m->kind, m->consistency, m->read, m->stored, m->frozen_ms, m->error) == -1)
+	if (sql_run(db->sql, err, "INSERT OR REPLACE INTO machines (run, vm, state, started, finished, point, kind, consistency, read, stored, frozen_ms, error, sent) "
+	    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)", "ittootttiioti", m->run, m->vm, run_state_name(m->state), m->started, m->finished,
+	    m->point, m->kind, m->consistency, m->read, m->stored, m->frozen_ms, m->error, m->sent) == -1)
 		return (-1);
 	if (m->state == RUN_SUCCEEDED && succeeded(db, o->job, m->vm, m->finished, err) == -1)
 		return (-1);
@@ -150,6 +151,22 @@ db_machine(struct db *db, const char *job, const struct machine *m, struct err *
 	return (m->vm[0] == '\0' ? err_set(err, 0, "a machine without a name") : db_change(db, insert_machine, &o, err));
 }
 
+static int
+add_sent(struct db *db, void *arg, struct err *err)
+{
+	const struct machine *m = arg;
+
+	return (sql_run(db->sql, err, "UPDATE machines SET sent = sent + ?3 WHERE run = ?1 AND vm = ?2", "iti", m->run, m->vm, m->sent));
+}
+
+int
+db_sent(struct db *db, const struct machine *m, struct err *err)
+{
+	struct machine copy = *m;
+
+	return (db_change(db, add_sent, &copy, err));
+}
+
 struct finished {
 	int64_t			 id, next;
 	const struct run_end	*end;
@@ -163,6 +180,7 @@ queue_next(struct db *db, const struct run *r, struct finished *f, struct err *e
 
 	next.reason = RUN_RETRY;
 	next.attempt++;
+	next.first = r->first != 0 ? r->first : r->id;
 	next.queued = f->end->finished;
 	next.not_before = f->end->requeue ? RUN_NO_TIME : f->end->retry_at;
 	next.requeued = f->end->requeue;
@@ -219,6 +237,7 @@ trim(struct db *db, void *arg, struct err *err)
 {
 	const struct trim *t = arg;
 	sqlite3_stmt *st = sql_prepare(db->sql, err, "SELECT id FROM runs WHERE job = ?1 AND state NOT IN ('queued', 'running') "
+	    "AND NOT EXISTS (SELECT 1 FROM runs n WHERE n.state IN ('queued', 'running') AND n.first IN (runs.id, runs.first)) "
 	    "ORDER BY id DESC LIMIT -1 OFFSET ?2", "ti", t->job, (int64_t)t->keep);
 	int64_t id;
 	int rc;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "calendar.h"
+#include "machine.h"
 #include "window.h"
 
 #define AGAIN_S		10	/* after the state could not be written */
@@ -18,6 +19,7 @@ struct engine_job {
 	struct window		*window;
 	int64_t			 last;
 	int64_t			 looked, wake;	/* between these times its schedule asks for nothing new */
+	int64_t			 overran;	/* its run that was told to end because its window has closed; 0: none */
 };
 
 /* The end of a run that could not be written yet. */
@@ -122,6 +124,15 @@ take_job(struct engine *e, struct engine_job *j, const struct conf_job *conf, in
 	return (0);
 }
 
+static struct engine_job *
+find_job(const struct engine *e, const char *name)
+{
+	for (size_t i = 0; i < e->njobs; i++)
+		if (strcmp(e->jobs[i].conf->name, name) == 0)
+			return (&e->jobs[i]);
+	return (NULL);
+}
+
 int
 engine_configure(struct engine *e, const struct conf *c, int64_t now, struct err *err)
 {
@@ -136,20 +147,13 @@ engine_configure(struct engine *e, const struct conf *c, int64_t now, struct err
 		}
 	if (db_forget_jobs(e->db, c, now, err) == -1)
 		complain(e, err);
+	for (size_t i = 0; i < c->njobs; i++)
+		v[i].overran = find_job(e, c->jobs[i].name) != NULL ? find_job(e, c->jobs[i].name)->overran : 0;
 	free_jobs(e->jobs, e->njobs);
 	e->jobs = v;
 	e->njobs = c->njobs;
 	e->conf = c;
 	return (0);
-}
-
-static struct engine_job *
-find_job(const struct engine *e, const char *name)
-{
-	for (size_t i = 0; i < e->njobs; i++)
-		if (strcmp(e->jobs[i].conf->name, name) == 0)
-			return (&e->jobs[i]);
-	return (NULL);
 }
 
 static struct schedule
@@ -183,8 +187,10 @@ write_end(struct engine *e, int64_t id, enum run_state state, const char *messag
 	j = find_job(e, r.job);
 	if (j == NULL)
 		end.requeue = false;
-	else if (state == RUN_FAILED && r.attempt <= j->conf->retries)
+	else if (r.attempt <= j->conf->retries && state == RUN_FAILED)
 		end.retry_at = when + schedule_retry_wait(j->conf->retry_wait, r.attempt);
+	else if (r.attempt <= j->conf->retries && state == RUN_CANCELLED && j->overran == id && j->window != NULL)
+		end.retry_at = window_opens(j->window, (time_t)when);
 	if (db_finish(e->db, id, &end, &next, err) == -1)
 		return (-1);
 	e->ops->changed(e->arg, id);
@@ -341,7 +347,7 @@ start_one(struct engine *e, int64_t now, int64_t *wake)
 	for (size_t i = 0; i < active.n; i++) {
 		const struct engine_job *j = find_job(e, active.v[i].job);
 
-		v[i] = (struct waiting){ &active.v[i], j != NULL ? j->window : NULL };
+		v[i] = (struct waiting){ &active.v[i], j != NULL ? j->window : NULL, j != NULL ? j->conf : NULL };
 	}
 	if ((next = schedule_pick(v, active.n, e->conf->daemon.max_parallel, e->paused, now, wake)) == -1)
 		goto out;
@@ -355,12 +361,55 @@ out:
 	return (started);
 }
 
+static bool
+any_cancels(const struct engine *e)
+{
+	for (size_t i = 0; i < e->njobs; i++)
+		if (e->jobs[i].window != NULL && e->jobs[i].conf->window_cancel)
+			return (true);
+	return (false);
+}
+
+/* What runs when its window closes is told to end, if its job wants that.  Returns when the next window does. */
+static int64_t
+close_windows(struct engine *e, int64_t now)
+{
+	int64_t wake = SCHEDULE_NEVER, closes;
+	struct runs active = RUNS_INIT;
+	struct err err = ERR_INIT;
+	char why[RUN_TEXT_LEN];
+
+	if (!any_cancels(e))
+		return (wake);
+	if (db_active(e->db, &active, &err) == -1) {
+		complain(e, &err);
+		wake = now + AGAIN_S;
+	}
+	for (size_t i = 0; i < active.n; i++) {
+		const struct run *r = &active.v[i];
+		struct engine_job *j = find_job(e, r->job);
+
+		if (r->state != RUN_RUNNING || r->reason == RUN_REQUEST || j == NULL || j->window == NULL || !j->conf->window_cancel || j->overran == r->id)
+			continue;
+		if ((closes = window_closes(j->window, (time_t)r->started)) > now) {
+			wake = closes < wake ? closes : wake;
+			continue;
+		}
+		snprintf(why, sizeof(why), "not done when its window %s closed (window_end)", j->conf->window);
+		j->overran = r->id;
+		e->ops->cancel(e->arg, r->id, why);
+		e->ops->changed(e->arg, r->id);
+	}
+	runs_free(&active);
+	return (wake);
+}
+
 int64_t
 engine_tick(struct engine *e, int64_t now)
 {
 	struct runs active = RUNS_INIT;
 	struct err err = ERR_INIT;
-	int64_t wake = SCHEDULE_NEVER, at = SCHEDULE_NEVER, again;
+	int64_t wake = SCHEDULE_NEVER, at = SCHEDULE_NEVER, again, closes;
 
 	if (e->conf == NULL || (again = write_unwritten(e, now)) != SCHEDULE_NEVER)
 		return (e->conf == NULL ? SCHEDULE_NEVER : again);
@@ -376,6 +425,8 @@ engine_tick(struct engine *e, int64_t now)
 	runs_free(&active);
 	while (start_one(e, now, &at))
 		continue;
+	closes = close_windows(e, now);
+	wake = closes < wake ? closes : wake;
 	return (at < wake ? at : wake);
 }
 
@@ -398,6 +449,12 @@ engine_run(struct engine *e, const char *job, const char *domain, bool full, int
 	if (domain != NULL && (domain[0] == '\0' || strlen(domain) >= sizeof(r.domain))) {
 		err_set(err, 0, "a machine's name has 1 to %zu bytes", sizeof(r.domain) - 1);
 		err->code = EINVAL;
+		return (-1);
+	}
+	/* Whether there is one, the run will tell. */
+	if (domain != NULL && !machine_possible(find_job(e, job)->conf, domain)) {
+		err_set(err, 0, "job %s has no machine \"%.400s\": none of the names and patterns in its configuration is that", job, domain);
+		err->code = ENOENT;
 		return (-1);
 	}
 	snprintf(r.job, sizeof(r.job), "%s", job);
@@ -425,7 +482,7 @@ engine_cancel(struct engine *e, int64_t id, int64_t now, struct err *err)
 		return (-1);
 	}
 	if (r.state == RUN_RUNNING) {
-		e->ops->cancel(e->arg, id);
+		e->ops->cancel(e->arg, id, "cancelled on request");
 		e->ops->changed(e->arg, id);
 		return (0);
 	}

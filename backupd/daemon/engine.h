@@ -19,8 +19,8 @@
 struct engine_ops {
 	/* Start ${r}, of ${job}.  Fails: -1; the run has failed. */
 	int	(*start)(void *arg, const struct run *r, const struct conf_job *job, struct err *err);
-	/* Ask the running ${id} to end; engine_ended() follows. */
-	void	(*cancel)(void *arg, int64_t id);
+	/* Ask the running ${id} to end, for the reason ${why}; engine_ended() follows. */
+	void	(*cancel)(void *arg, int64_t id, const char *why);
 	/* The state of ${id} has changed. */
 	void	(*changed)(void *arg, int64_t id);
 	/* ${id} is forgotten: so may its log be. */
@@ -51,11 +51,15 @@ void engine_hold(struct engine *e);
 
 /**
  * engine_ended(e, id, state, message, now):
- * A run has ended in ${state}: as its job has it, it is tried again.  One that was interrupted is queued again at once, once.
+ * A run has ended in ${state}: as its job has it, it is tried again.  One that was interrupted is queued again at once, once.  One that its window's end
+ * has cancelled is tried again no earlier than the window opens.
  */
 void engine_ended(struct engine *e, int64_t id, enum run_state state, const char *message, int64_t now);
 
-/** engine_run(e, job, domain, full, now, id, err): Queue a run on request.  Fails: -1, err->code as api.h wants it. */
+/**
+ * engine_run(e, job, domain, full, now, id, err):
+ * Queue a run on request.  Fails: -1, err->code as api.h wants it: ENOENT when there is no such job, or it cannot have a machine ${domain}.
+ */
 int engine_run(struct engine *e, const char *job, const char *domain, bool full, int64_t now, int64_t *id, struct err *err);
 
 /** engine_cancel(e, id, now, err): Of a run that waits or runs.  Fails: -1, likewise. */

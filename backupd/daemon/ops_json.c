@@ -42,10 +42,10 @@ ops_record(const struct run *r, const struct machine *m)
 		    ops_text(r->message)));
 	if (m->point[0] != '\0')
 		snprintf(point, sizeof(point), "%s@%s", m->vm, m->point);
-	return (json_pack("{s:I, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:i, s:o, s:o}", "id", (json_int_t)r->id, "job", r->job, "vm",
+	return (json_pack("{s:I, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:o, s:o}", "id", (json_int_t)r->id, "job", r->job, "vm",
 	    ops_text(m->vm), "state", run_state_name(m->state), "started", ops_time(m->started), "finished", ops_time(m->finished), "duration",
 	    duration(m->started, m->finished), "point", ops_text(point), "kind", ops_text(m->kind), "consistency", ops_text(m->consistency), "read",
-	    (json_int_t)m->read, "stored", (json_int_t)m->stored, "sent", 0, "frozen", m->frozen_ms >= 0 ? json_real((double)m->frozen_ms / 1000) : json_null(),
+	    (json_int_t)m->read, "stored", (json_int_t)m->stored, "sent", (json_int_t)m->sent, "frozen", m->frozen_ms >= 0 ? json_real((double)m->frozen_ms / 1000) : json_null(),
 	    "error", ops_text(m->error)));
 }
 
@@ -72,9 +72,9 @@ ops_run(const struct run *r, const struct worker *w, int64_t now)
 	json_t *o = json_pack("{s:I, s:s, s:o, s:b, s:s, s:i, s:s, s:o, s:o, s:o, s:o}", "id", (json_int_t)r->id, "job", r->job, "domain",
 	    ops_text(r->domain), "full", r->full, "trigger", run_reason_name(r->reason), "attempt", r->attempt, "state", state_word(r, w, now), "queued",
 	    ops_time(r->queued), "started", ops_time(r->started), "finished", ops_time(r->finished), "error", ops_text(r->message));
-	json_t *far = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:I, s:I}, s:o, s:o}", "vm", ops_text(w != NULL ? w->vm : NULL), "phase",
+	json_t *far = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:I, s:I}, s:o, s:o}", "vm", ops_text(w != NULL ? w->vm : NULL), "phase",
 	    ops_text(w != NULL ? w->phase : NULL), "done", number(w, w != NULL ? w->done : 0), "total", number(w, w != NULL ? w->total : 0), "rate",
-	    number(w, w != NULL ? w->rate : 0), "left", w != NULL ? json_real(w->left) : json_null(), "machines", "total",
+	    number(w, w != NULL ? w->rate : 0), "left", w != NULL ? json_real(w->left) : json_null(), "limit", w != NULL && w->limit > 0 ? json_integer(w->limit) : json_null(), "machines", "total",
 	    w != NULL && w->machines >= 0 ? json_integer(w->machines) : r->finished != RUN_NO_TIME ? json_integer(r->succeeded + r->failed) : json_null(),
 	    "succeeded", (json_int_t)r->succeeded, "failed", (json_int_t)r->failed, "due", ops_time(r->due), "not_before", ops_time(r->not_before));
 

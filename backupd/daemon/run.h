@@ -25,6 +25,7 @@ struct run {
 	enum run_reason	reason;
 	enum run_state	state;
 	int		attempt;		/* from 1 */
+	int64_t		first;			/* the first attempt of a retry; 0: this is it */
 	bool		requeued;		/* it goes on for one that was interrupted */
 	int64_t		due;			/* of the schedule; none when it was requested */
 	int64_t		queued;
@@ -44,7 +45,7 @@ struct machine {
 	int64_t		started, finished;
 	char		point[64];		/* the folder's name; "": none */
 	char		kind[16], consistency[32];	/* "": not known */
-	int64_t		read, stored;
+	int64_t		read, stored, sent;	/* bytes; sent: over a network */
 	int64_t		frozen_ms;		/* -1: it was not */
 	char		error[RUN_TEXT_LEN];
 };

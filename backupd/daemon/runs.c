@@ -4,13 +4,15 @@
 #include <string.h>
 
 #include "daemon_private.h"
+#include "earlier.h"
+#include "io.h"
 
 static const struct worker_ops ops;
 
 static struct worker_settings
 settings(const struct daemon *d, const struct conf_job *job)
 {
-	return ((struct worker_settings){ .conf_fd = d->conf_fd, .nice = d->conf->daemon.nice, .idle_io = d->conf->daemon.idle_io != 0,
+	return ((struct worker_settings){ .conf_fd = d->conf_fd, .earlier_fd = -1, .nice = d->conf->daemon.nice, .idle_io = d->conf->daemon.idle_io != 0,
 		.stall_ms = job != NULL ? (int64_t)job->stall_timeout * 1000 : 0, .stop_ms = (int64_t)d->conf->daemon.stop_timeout * 1000 });
 }
 
@@ -33,13 +35,32 @@ daemon_worker(const struct daemon *d, int64_t run)
 
 /* ---- what the engine asks for ---- */
 
+/* A file with what a retry leaves out; -1: nothing, or it cannot be told, and then it does all of it again. */
+static int
+earlier_file(struct daemon *d, const struct run *r)
+{
+	struct err err = ERR_INIT;
+	struct buf done = BUF_INIT;
+	int fd = -1;
+
+	if (db_done(d->db, r, &done, &err) == 0 && (done.len == 0 || (fd = earlier_write(done.ptr, done.len, &err)) != -1))
+		goto out;
+	daemon_say(true, "job %s: run %" PRId64 " does all machines again: %s", r->job, r->id, err.text);
+out:
+	buf_free(&done);
+	return (fd);
+}
+
 static int
 start(void *arg, const struct run *r, const struct conf_job *job, struct err *err)
 {
 	struct worker_settings set = settings(arg, job);
 	struct daemon *d = arg;
-	struct worker *w = worker_start(d->ev, r, job, &set, d->db, &ops, d, err);
+	struct worker *w;
 
+	set.earlier_fd = earlier_file(d, r);
+	w = worker_start(d->ev, r, job, &set, d->db, &ops, d, err);
+	io_close(&set.earlier_fd);
 	if (w == NULL) {
 		daemon_say(true, "job %s: run %" PRId64 ": %s", r->job, r->id, err->text);
 		return (-1);
@@ -50,15 +71,15 @@ start(void *arg, const struct run *r, const struct conf_job *job, struct err *er
 }
 
 static void
-cancel(void *arg, int64_t id)
+cancel(void *arg, int64_t id, const char *why)
 {
 	struct daemon *d = arg;
 	struct worker *w = daemon_worker(d, id);
 
 	if (w == NULL)
 		return;
-	daemon_say(false, "job %s: run %" PRId64 " is cancelled on request", w->job, id);
-	worker_stop(w, RUN_CANCELLED, "cancelled on request");
+	daemon_say(false, "job %s: run %" PRId64 " is told to end: %s", w->job, id, why);
+	worker_stop(w, RUN_CANCELLED, why);
 }
 
 static void
@@ -97,6 +118,17 @@ worker_machine(void *arg, struct worker *w, const struct machine *m)
 	if (db_machine(d->db, w->job, m, &err) == -1)
 		daemon_say(true, "%s", err.text);
 	changed(d, w->run);
+}
+
+static void
+worker_sent(void *arg, struct worker *w, const struct machine *m)
+{
+	struct daemon *d = arg;
+	struct err err = ERR_INIT;
+
+	(void)w;
+	if (m->sent > 0 && db_sent(d->db, m, &err) == -1)
+		daemon_say(true, "%s", err.text);
 }
 
 static void
@@ -169,7 +201,7 @@ worker_done(void *arg, struct worker *w)
 	daemon_tick(d);
 }
 
-static const struct worker_ops ops = { worker_machine, worker_progress, worker_say, worker_done };
+static const struct worker_ops ops = { worker_machine, worker_sent, worker_progress, worker_say, worker_done };
 
 /* ---- */
 

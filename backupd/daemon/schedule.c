@@ -101,6 +101,39 @@ job_runs(const struct waiting *v, size_t n, const char *job)
 	return (false);
 }
 
+static bool
+writes_to(const struct conf_job *job, const struct conf_repository *r)
+{
+	for (size_t i = 0; i < job->nreplicate; i++)
+		if (job->replicate[i] == r)
+			return (true);
+	return (job->repository == r);
+}
+
+static bool
+is_full(const struct waiting *v, size_t n, const struct conf_repository *r)
+{
+	int running = 0;
+
+	if (r->max_parallel == 0)
+		return (false);
+	for (size_t i = 0; i < n; i++)
+		running += v[i].run->state == RUN_RUNNING && v[i].job != NULL && writes_to(v[i].job, r);
+	return (running >= r->max_parallel);
+}
+
+/* Whether one of the repositories that ${job} writes to takes no further run now. */
+static bool
+must_wait(const struct waiting *v, size_t n, const struct conf_job *job)
+{
+	if (job == NULL)
+		return (false);
+	for (size_t i = 0; i < job->nreplicate; i++)
+		if (is_full(v, n, job->replicate[i]))
+			return (true);
+	return (is_full(v, n, job->repository));
+}
+
 int
 schedule_pick(const struct waiting *v, size_t n, int max_parallel, bool paused, int64_t now, int64_t *wake)
 {
@@ -114,7 +147,7 @@ schedule_pick(const struct waiting *v, size_t n, int max_parallel, bool paused, 
 	if (running >= max_parallel)
 		return (-1);
 	for (size_t i = 0; i < n; i++) {
-		if (v[i].run->state != RUN_QUEUED || job_runs(v, n, v[i].run->job))
+		if (v[i].run->state != RUN_QUEUED || job_runs(v, n, v[i].run->job) || must_wait(v, n, v[i].job))
 			continue;
 		if ((at = may_start(&v[i], paused, now)) <= now)
 			return ((int)i);

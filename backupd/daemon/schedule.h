@@ -57,12 +57,14 @@ int64_t schedule_next(const struct schedule *s, const char *host, int64_t after)
 struct waiting {
 	const struct run	*run;
 	const struct window	*window;	/* NULL: at any time */
+	const struct conf_job	*job;		/* NULL: the configuration has it no more */
 };
 
 /**
  * schedule_pick(v, n, max_parallel, paused, now, wake):
  * Which of the ${n} runs, in the order of the queue, is to be started now: its number, or -1; then at *${wake} it is to be asked again, at the latest.  No
- * two runs of a job, and no more than ${max_parallel} at all, run at once.  Runs on request do not mind ${paused} or their window.
+ * two runs of a job, no more than ${max_parallel} at all, and no more than a repository's own max_parallel that write to it run at once: one that has
+ * to wait for its repository does not hold up those behind it.  Runs on request do not mind ${paused} or their window.
  */
 int schedule_pick(const struct waiting *v, size_t n, int max_parallel, bool paused, int64_t now, int64_t *wake);
 

@@ -50,6 +50,10 @@ take_event(struct worker *w, const char *line)
 		note(w, m.state != RUN_SUCCEEDED, text);
 		w->ops->machine(w->arg, w, &m);
 		break;
+	case WORKER_EVENT_SENT:
+		note(w, false, text);
+		w->ops->sent(w->arg, w, &m);
+		break;
 	case WORKER_EVENT_TEXT:
 		note(w, false, text);
 		break;

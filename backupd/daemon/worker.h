@@ -22,6 +22,8 @@ struct worker;
 struct worker_ops {
 	/* It did something for one machine. */
 	void	(*machine)(void *arg, struct worker *w, const struct machine *m);
+	/* So many bytes more of ${m} were sent over a network: replicated. */
+	void	(*sent)(void *arg, struct worker *w, const struct machine *m);
 	/* How far it is has changed. */
 	void	(*progress)(void *arg, struct worker *w);
 	/* A line for the administrator. */
@@ -32,6 +34,7 @@ struct worker_ops {
 
 struct worker_settings {
 	int		 conf_fd;	/* the configuration in force */
+	int		 earlier_fd;	/* a file with the machines that earlier attempts have done (earlier.h); -1: none */
 	int		 nice;
 	bool		 idle_io;
 	int64_t		 stall_ms, stop_ms;
@@ -51,6 +54,7 @@ struct worker {
 	char			 vm[RUN_MACHINE_LEN], phase[32];
 	int64_t			 vm_started;
 	int64_t			 done, total, rate;	/* bytes, bytes a second */
+	int64_t			 limit;			/* bytes a second that it may write; 0: any */
 	double			 left;			/* seconds */
 	int64_t			 machines, succeeded, failed;	/* machines -1: not known yet */
 

@@ -45,6 +45,7 @@ progress(struct worker *w, const json_t *o)
 	w->done = count_of(o, "done");
 	w->total = count_of(o, "total");
 	w->rate = count_of(o, "rate");
+	w->limit = count_of(o, "limit");
 	w->left = json_number_value(json_object_get(o, "left"));
 	if (!isfinite(w->left) || w->left < 0)
 		w->left = 0;
@@ -75,6 +76,7 @@ machine_ended(struct worker *w, const json_t *o, bool good, struct machine *m, c
 {
 	*m = (struct machine){ .run = w->run, .started = w->vm_started, .finished = time(NULL), .frozen_ms = -1 };
 	snprintf(m->vm, sizeof(m->vm), "%s", string_of(o, "vm"));
+	m->sent = count_of(o, "sent");
 	if (good)
 		machine_done(w, o, m, text, n);
 	else {
@@ -101,13 +103,15 @@ pruned(const json_t *o, char *text, size_t n)
 }
 
 static enum worker_event_kind
-replicated(const json_t *o, char *text, size_t n)
+replicated(const struct worker *w, const json_t *o, struct machine *m, char *text, size_t n)
 {
 	char size[HUMAN_LEN], took[HUMAN_LEN];
 
 	snprintf(text, n, "%s@%s to %s: %s, %s", string_of(o, "vm"), string_of(o, "point"), string_of(o, "to"),
 	    human_size((uint64_t)count_of(o, "stored"), size), human_duration(json_number_value(json_object_get(o, "seconds")), took));
-	return (WORKER_EVENT_TEXT);
+	*m = (struct machine){ .run = w->run, .sent = count_of(o, "sent") };
+	snprintf(m->vm, sizeof(m->vm), "%s", string_of(o, "vm"));
+	return (WORKER_EVENT_SENT);
 }
 
 /* One point, or all of it, failed; or it is done. */
@@ -128,6 +132,15 @@ replication(struct worker *w, const json_t *o, char *text, size_t n)
 	return (WORKER_EVENT_TEXT);
 }
 
+static enum worker_event_kind
+earlier(const json_t *o, char *text, size_t n)
+{
+	int64_t machines = count_of(o, "machines");
+
+	snprintf(text, n, "left out: %" PRId64 " machine%s that an earlier attempt has backed up", machines, machines == 1 ? "" : "s");
+	return (WORKER_EVENT_TEXT);
+}
+
 enum worker_event_kind
 worker_event(struct worker *w, const char *line, struct machine *m, char *text, size_t n)
 {
@@ -144,11 +157,13 @@ worker_event(struct worker *w, const char *line, struct machine *m, char *text, 
 	} else if (strcmp(event, "done") == 0 || strcmp(event, "failed") == 0)
 		kind = machine_ended(w, o, event[0] == 'd', m, text, n);
 	else if (strcmp(event, "replicated") == 0)
-		kind = replicated(o, text, n);
+		kind = replicated(w, o, m, text, n);
 	else if (strcmp(event, "replication") == 0)
 		kind = replication(w, o, text, n);
 	else if (strcmp(event, "pruned") == 0)
 		kind = pruned(o, text, n);
+	else if (strcmp(event, "earlier") == 0)
+		kind = earlier(o, text, n);
 	json_decref(o);
 	return (kind);
 }

@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "earlier.h"
 #include "io.h"
 
 #define IOPRIO_IDLE	(3 << 13)	/* ioprio_set(2): the idle class */
@@ -42,7 +43,7 @@ static void
 become(const struct child *c)
 {
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	char word;
+	char word, number[16];
 
 	/* Before the mask is lifted: the daemon's death is not to be missed. */
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -60,6 +61,11 @@ become(const struct child *c)
 		(void)syscall(SYS_ioprio_set, 1, 0, IOPRIO_IDLE);
 	if (c->set->conf_fd != -1)
 		fcntl(c->set->conf_fd, F_SETFD, 0);
+	if (c->set->earlier_fd != -1) {
+		fcntl(c->set->earlier_fd, F_SETFD, 0);
+		snprintf(number, sizeof(number), "%d", c->set->earlier_fd);
+		setenv(EARLIER_ENV, number, 1);
+	}
 	if (c->result != NULL)
 		setenv("OVB_RESULT", c->result, 1);
 	/* They are the daemon's. */
@@ -138,7 +144,7 @@ worker_spawn_reconcile(struct worker_spawn *sp, const struct worker_settings *se
 	struct child c = { .argv = { "virt-backupd", "--reconcile" }, .set = &own };
 
 	/* A guest may be frozen. */
-	own = (struct worker_settings){ .conf_fd = -1 };
+	own = (struct worker_settings){ .conf_fd = -1, .earlier_fd = -1 };
 	return (spawn(sp, &c, err));
 }
 

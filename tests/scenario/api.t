@@ -27,7 +27,7 @@ DAEMON = os.path.join(tap.TOOLS, 'api_daemon')
 CTL = os.path.join(tap.BIN, 'virt-backupctl')
 NOBODY = 65534
 GROUP = 'nogroup'       # which every Debian has; its members are made with setpriv
-STATE = {'id', 'job', 'domain', 'full', 'trigger', 'attempt', 'due', 'not_before', 'state', 'queued', 'started', 'finished', 'vm', 'phase', 'done', 'total', 'rate', 'left',
+STATE = {'id', 'job', 'domain', 'full', 'trigger', 'attempt', 'due', 'not_before', 'state', 'queued', 'started', 'finished', 'vm', 'phase', 'done', 'total', 'rate', 'left', 'limit',
          'machines', 'error'}
 
 
@@ -603,7 +603,7 @@ def test_tables():
                 tap.is_(status, 0, '%s: a narrow terminal' % command[0])
     shown = on_terminal([CTL, '-s', 'api.sock', 'status'])[1]
     tap.ok('\x1b[31mfailed: web: cannot freeze: th...\x1b[0m' in shown and '\x1b[36mrunning\x1b[0m' in shown, 'status: what failed is red, what runs is blue')
-    tap.like(bare(shown), r'^%d +long +web +running +\d+%% of 20 GB, 312 MB/s, 42 s$' % run, 'status: progress and rate of a run')
+    tap.like(bare(shown), r'^%d +long +web +running +\d+%% of 20 GB, 312 MB/s, 42 s, capped$' % run, 'status: progress and rate of a run')
     later = json.loads(ctl('run', 'later', '--json').stdout)['id']
     tap.like(ctl('status').stdout, r'^%d +later +web +waiting +until 2026-11-22 20:15$' % later, 'status: until when a run waits')
     ctl('cancel', str(later))

@@ -69,6 +69,7 @@ run_json(const struct run *r)
 	json_object_set_new(o, "total", json_integer((json_int_t)TOTAL));
 	json_object_set_new(o, "rate", json_integer(312000000));
 	json_object_set_new(o, "left", json_integer(42));
+	json_object_set_new(o, "limit", strcmp(r->job, "long") == 0 ? json_integer(52428800) : json_null());
 	json_object_set_new(o, "machines", json_pack("{s:i, s:i, s:i}", "total", 3, "succeeded", 1, "failed", 0));
 	json_object_set_new(o, "error", strcmp(r->state, "failed") == 0 ? json_string("web: cannot freeze: the agent does not answer") : json_null());
 	return (o);

@@ -65,7 +65,7 @@ static const struct {
 	{ "repositories = (\n{ url = \"/b\"; });", "t:2: repositories[0]: has no name: add name = \"...\";" },
 	{ REPO(""), "t:2: repositories[0]: has no url: add url = \"/PATH\"; or url = \"sftp://[user@]host[:port]/PATH\";" },
 	{ REPO("url = \"/b\";\nuri = 1;"), "t:3: repositories[0].uri: unknown key; known here: name, url, identity, passphrase_file, known_hosts, "
-	    "host_key, connect_timeout, idle_timeout, request_timeout" },
+	    "host_key, connect_timeout, idle_timeout, request_timeout, parallel, read_back, max_parallel" },
 	{ REPO("url = 5;"), "t:2: repositories[0].url: expected a string, not 5" },
 	{ REPO("url = \"\";"), "t:2: repositories[0].url: the string is empty: give a value or remove it" },
 	{ REPO("url = \"/b\\n\";"), "t:2: repositories[0].url: the string holds the control character 0x0a: remove it" },
@@ -95,7 +95,7 @@ static const struct {
 	  "t:4: jobs[1].name: \"j\" is also the name of the job at t:3: choose another" },
 	{ IMAGE("\nkeeps = 1;"), "t:5: jobs[0].keeps: unknown key; known here: domains, images, from, name, connection, exclude, "
 	  "exclude_disks, capture, quiesce, quiesce_timeout, no_quiesce, scratch, scratch_max, in_use, incremental, "
-	  "repository, replicate, compression, schedule, full, keep, random_delay, catch_up, retries, retry_wait, window, stall_timeout" },
+	  "repository, replicate, compression, schedule, full, keep, random_delay, catch_up, retries, retry_wait, window, stall_timeout, window_end, rate_limit" },
 	{ JOB(""), "t:4: jobs[0]: has nothing to back up: add one of domains, images and from" },
 	{ IMAGE("\nfrom = \"away\";"), "t:5: jobs[0].from: the job already has images: a job has one of domains, images and from" },
 	{ IMAGE("quiesce = \"try\";"), "t:4: jobs[0].quiesce: only a job with domains has it, and this one has images: remove it" },
@@ -192,6 +192,9 @@ static const struct {
 	{ IMAGE("stall_timeout = 86401;"), "t:4: jobs[0].stall_timeout: expected a whole number from 0 to 86400, not 86401" },
 	{ IMAGE("window = \"22-6\";"), "t:4: jobs[0].window: \"22-6\": expected a time of the day like \"22:00-06:00\", and maybe a time zone" },
 	{ IMAGE("window = \"06:00-06:00\";"), "t:4: jobs[0].window: \"06:00-06:00\" ends when it begins: give it some time, or remove it" },
+	{ IMAGE("window = \"22:00-06:00\"; window_end = \"stop\";"), "t:4: jobs[0].window_end: expected \"finish\" or \"cancel\", not \"stop\"" },
+	{ IMAGE("window_end = \"cancel\";"), "t:4: jobs[0].window_end: it says what becomes of a run when its window closes: give window, too" },
+	{ IMAGE("rate_limit = \"63K\";"), "t:4: jobs[0].rate_limit: expected a size like \"512M\", \"20G\" or \"1T\" of at least \"64K\", or 0, not \"63K\"" },
 	{ R "daemon = 1;", "t:3: daemon: expected a group like { max_parallel = 2; }, not 1" },
 	{ R "daemon = { parallel = 1; };", "t:3: daemon.parallel: unknown key; known here: max_parallel, stop_timeout, on_stop, nice, idle_io, history, api_group, api_group_acts" },
 	{ R "daemon = { max_parallel = 0; };", "t:3: daemon.max_parallel: expected a whole number from 1 to 1000, not 0" },
@@ -267,6 +270,7 @@ defaults_are_filled_in(void **state)
 	assert_null(d->scratch);
 	assert_true(d->scratch_max == 0);
 	assert_null(conf_find_job(c, "x"));
+	assert_true(i->window_cancel == 0 && i->rate_limit == 0 && c->repositories[0].max_parallel == 0);
 	assert_true(i->random_delay == 0 && i->catch_up == 1 && i->retries == 0 && i->retry_wait == 600 && i->stall_timeout == 3600 && i->window == NULL);
 	assert_true(c->daemon.max_parallel == 2 && c->daemon.stop_timeout == 60 && c->daemon.on_stop == CONF_STOP_CANCEL && c->daemon.nice == 10 &&
 	    c->daemon.idle_io == 1 && c->daemon.history == 100 && c->daemon.api_group == NULL && c->daemon.api_group_acts == 0);
@@ -309,7 +313,8 @@ values_and_places_are_kept(void **state)
 static void
 what_the_daemon_does_is_kept(void **state)
 {
-	struct conf *c = parsed(IMAGE("random_delay = 600; catch_up = false; retries = 3; retry_wait = 5; window = \"22:00-06:00 Europe/Berlin\"; stall_timeout = 0;")
+	struct conf *c = parsed(IMAGE("random_delay = 600; catch_up = false; retries = 3; retry_wait = 5; window = \"22:00-06:00 Europe/Berlin\"; stall_timeout = 0; "
+	    "window_end = \"cancel\"; rate_limit = \"50M\";")
 	    "daemon = { max_parallel = 7; stop_timeout = 9; on_stop = \"finish\"; nice = 0; idle_io = false; history = 3; "
 	    "api_group = \"adm\"; api_group_acts = true; };"), *again;
 	const struct conf_job *j = &c->jobs[0];
@@ -319,6 +324,7 @@ what_the_daemon_does_is_kept(void **state)
 	for (int i = 0; i < 2; i++) {
 		assert_true(j->random_delay == 600 && j->catch_up == 0 && j->retries == 3 && j->retry_wait == 5 && j->stall_timeout == 0);
 		assert_string_equal(j->window, "22:00-06:00 Europe/Berlin");
+		assert_true(j->window_cancel == 1 && j->rate_limit == 50 << 20);
 		assert_true(c->daemon.max_parallel == 7 && c->daemon.stop_timeout == 9 && c->daemon.on_stop == CONF_STOP_FINISH && c->daemon.nice == 0 &&
 		    c->daemon.idle_io == 0 && c->daemon.history == 3 && strcmp(c->daemon.api_group, "adm") == 0 && c->daemon.api_group_acts == 1);
 		/* Its text gives the same once more. */

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <sqlite3.h>
 #include <sys/resource.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -255,6 +256,56 @@ test_bounds(void **state)
 	conf_free(c);
 }
 
+/* What an earlier version wrote is all there, and takes what this one adds. */
+static void
+test_upgrade(void **state)
+{
+	static const char first[] = "CREATE TABLE runs (id INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT NOT NULL, domain TEXT, full INTEGER NOT NULL, "
+	    "reason TEXT NOT NULL, state TEXT NOT NULL, attempt INTEGER NOT NULL, requeued INTEGER NOT NULL, due INTEGER, queued INTEGER NOT NULL, "
+	    "not_before INTEGER, started INTEGER, finished INTEGER, message TEXT, succeeded INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0, "
+	    "read INTEGER NOT NULL DEFAULT 0, stored INTEGER NOT NULL DEFAULT 0, process TEXT);"
+	    "CREATE TABLE machines (run INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE, vm TEXT NOT NULL, state TEXT NOT NULL, started INTEGER, "
+	    "finished INTEGER, point TEXT, kind TEXT, consistency TEXT, read INTEGER NOT NULL, stored INTEGER NOT NULL, frozen_ms INTEGER, error TEXT, "
+	    "PRIMARY KEY (run, vm)) WITHOUT ROWID;"
+	    "CREATE TABLE jobs (name TEXT PRIMARY KEY, schedule TEXT NOT NULL, last INTEGER NOT NULL) WITHOUT ROWID;"
+	    "CREATE TABLE successes (job TEXT NOT NULL, vm TEXT NOT NULL, finished INTEGER NOT NULL, PRIMARY KEY (job, vm)) WITHOUT ROWID;"
+	    "CREATE TABLE settings (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
+	    "INSERT INTO jobs VALUES ('a', 'daily', 700);"
+	    "INSERT INTO runs (id, job, full, reason, state, attempt, requeued, due, queued) VALUES (7, 'a', 0, 'schedule', 'running', 1, 0, 600, 600);"
+	    "INSERT INTO machines VALUES (7, 'web', 'succeeded', 601, 602, 'p', 'full', 'offline', 10, 5, NULL, NULL);"
+	    "PRAGMA user_version = 1;";
+	struct err err = ERR_INIT;
+	struct buf done = BUF_INIT;
+	sqlite3 *s = NULL;
+	char path[128];
+	int64_t next, last;
+	struct run r;
+	struct db *db;
+
+	(void)state;
+	empty_folder();
+	snprintf(path, sizeof(path), "%s/%s", folder, DB_FILE);
+	assert_int_equal(sqlite3_open(path, &s), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(s, first, NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(s);
+	for (int i = 0; i < 2; i++) {
+		db = open_db();
+		assert_string_equal(said, "");
+		assert_int_equal(db_job_last(db, "a", "daily", 9999, &last, &err), 0);
+		assert_int_equal(last, 700);
+		assert_int_equal(get(db, 7).stored, 0);
+		if (i == 0)
+			db_close(db);
+	}
+	next = end(db, 7, RUN_FAILED, 5000, false);
+	r = get(db, next);
+	assert_int_equal(r.first, 7);
+	assert_int_equal(db_done(db, &r, &done, &err), 0);
+	assert_string_equal(done.ptr, "web\n");
+	buf_free(&done);
+	db_close(db);
+}
+
 /* Whatever stands in the file: it is set aside, and the daemon has a new one. */
 static void
 test_damaged(void **state)
@@ -340,7 +391,7 @@ test_paused(void **state)
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_way_of_a_run), cmocka_unit_test(test_what_follows), cmocka_unit_test(test_bounds),
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_way_of_a_run), cmocka_unit_test(test_what_follows), cmocka_unit_test(test_bounds), cmocka_unit_test(test_upgrade),
 		cmocka_unit_test(test_damaged), cmocka_unit_test(test_full_disk), cmocka_unit_test(test_paused) };
 	int rc;
 

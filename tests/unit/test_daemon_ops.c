@@ -55,13 +55,20 @@ hear(void *arg, const char *text)
 	fail_msg("%s", text);
 }
 
-static const struct engine_ops engine_ops = { start, ignore, ignore, NULL, say };
+static void
+cancel(void *arg, int64_t id, const char *why)
+{
+	(void)why;
+	ignore(arg, id);
+}
+
+static const struct engine_ops engine_ops = { start, cancel, ignore, NULL, say };
 
 static int
 set_up(void **state)
 {
 	static const char text[] = "repositories = ( { name = \"r\"; url = \"/\"; } ); daemon = { max_parallel = 1; };"
-	    "jobs = ( { name = \"a\"; images = [ \"/x\" ]; schedule = \"hourly\"; }, { name = \"b\"; images = [ \"/x\" ]; schedule = \"*:30\"; },"
+	    "jobs = ( { name = \"a\"; images = [ \"/srv/*.img\" ]; schedule = \"hourly\"; }, { name = \"b\"; images = [ \"/x\" ]; schedule = \"*:30\"; },"
 	    "{ name = \"c\"; images = [ \"/x\" ]; } );";
 	struct err err = ERR_INIT;
 
@@ -113,7 +120,7 @@ state_is(int64_t run, const char *state)
 {
 	json_t *o = ops_run_state(&d, run);
 
-	has_keys(o, "id job domain full trigger attempt state queued started finished vm phase done total rate left machines error");
+	has_keys(o, "id job domain full trigger attempt state queued started finished vm phase done total rate left limit machines error");
 	assert_string_equal(word(o, "state"), state);
 	json_decref(o);
 }
@@ -122,7 +129,7 @@ static void
 test_states(void **state)
 {
 	struct machine m = { .vm = "web", .state = RUN_SUCCEEDED, .started = 1767225600, .finished = 1767225605, .point = "2026-01-01T000000Z", .kind = "full",
-		.consistency = "quiesced", .read = 7, .stored = 8, .frozen_ms = 250 };
+		.consistency = "quiesced", .read = 7, .stored = 8, .sent = 9, .frozen_ms = 250 };
 	int64_t first, second, now = daemon_now();
 	struct err err = ERR_INIT;
 	json_t *o, *r;
@@ -134,6 +141,8 @@ test_states(void **state)
 	assert_int_equal(ops_run_job(&d, "c", NULL, false, &second, &err), -1);
 	assert_int_equal(err.code, EEXIST);
 	assert_int_equal(ops_run_job(&d, "x", NULL, false, &second, &err), -1);
+	assert_int_equal(err.code, ENOENT);
+	assert_int_equal(ops_run_job(&d, "c", "web", false, &second, &err), -1);
 	assert_int_equal(err.code, ENOENT);
 	second = first + 1;
 	state_is(first, "running");
@@ -157,7 +166,10 @@ test_states(void **state)
 	json_decref(o);
 	/* It ends, and the other one begins. */
 	m.run = first;
+	m.sent = 4;
 	assert_int_equal(db_machine(d.db, "a", &m, &err), 0);
+	m.sent = 5;
+	assert_int_equal(db_sent(d.db, &m, &err), 0);
 	d.workers = NULL;
 	engine_ended(d.engine, first, RUN_SUCCEEDED, NULL, now);
 	state_is(first, "succeeded");
@@ -178,6 +190,7 @@ test_states(void **state)
 	assert_string_equal(word(r, "started"), "2026-01-01T00:00:00Z");
 	assert_int_equal(json_integer_value(json_object_get(r, "duration")), 5);
 	assert_true(json_real_value(json_object_get(r, "frozen")) == 0.25);
+	assert_int_equal(json_integer_value(json_object_get(r, "sent")), 9);
 	json_decref(o);
 	o = ops_history(&d, "a", 10);
 	assert_int_equal(json_array_size(o), 1);
@@ -267,10 +280,17 @@ test_events(void **state)
 	assert_int_equal(worker_event(&w, "{\"event\":\"begin\",\"vm\":\"web\",\"machines\":2}", &m, text, sizeof(text)), WORKER_EVENT_PROGRESS);
 	assert_string_equal(w.vm, "web");
 	assert_int_equal(worker_event(&w, "{\"event\":\"progress\",\"done\":-5,\"total\":9,\"left\":-1}", &m, text, sizeof(text)), WORKER_EVENT_PROGRESS);
-	assert_true(w.done == 0 && w.total == 9 && w.left == 0);
-	assert_int_equal(worker_event(&w, "{\"event\":\"done\",\"vm\":\"web\",\"point\":\"p\",\"kind\":\"full\",\"stored\":12,\"freeze_ms\":0}", &m, text,
+	assert_true(w.done == 0 && w.total == 9 && w.left == 0 && w.limit == 0);
+	assert_int_equal(worker_event(&w, "{\"event\":\"progress\",\"done\":1,\"total\":9,\"limit\":65536}", &m, text, sizeof(text)), WORKER_EVENT_PROGRESS);
+	assert_int_equal(w.limit, 65536);
+	assert_int_equal(worker_event(&w, "{\"event\":\"earlier\",\"machines\":2}", &m, text, sizeof(text)), WORKER_EVENT_TEXT);
+	assert_string_equal(text, "left out: 2 machines that an earlier attempt has backed up");
+	assert_int_equal(worker_event(&w, "{\"event\":\"done\",\"vm\":\"web\",\"point\":\"p\",\"kind\":\"full\",\"stored\":12,\"sent\":13,\"freeze_ms\":0}", &m, text,
 	    sizeof(text)), WORKER_EVENT_MACHINE);
-	assert_true(m.run == 5 && m.state == RUN_SUCCEEDED && m.stored == 12 && m.frozen_ms == 0);
+	assert_true(m.run == 5 && m.state == RUN_SUCCEEDED && m.stored == 12 && m.sent == 13 && m.frozen_ms == 0);
+	assert_int_equal(worker_event(&w, "{\"event\":\"replicated\",\"to\":\"far\",\"vm\":\"web\",\"point\":\"p\",\"stored\":12,\"sent\":5,\"seconds\":1}", &m,
+	    text, sizeof(text)), WORKER_EVENT_SENT);
+	assert_true(m.run == 5 && m.sent == 5 && strcmp(m.vm, "web") == 0);
 	memset(line, 0, sizeof(line));
 	snprintf(line, sizeof(line), "{\"event\":\"failed\",\"vm\":\"db\",\"error\":\"%03000d\"}", 1);
 	assert_int_equal(worker_event(&w, line, &m, text, sizeof(text)), WORKER_EVENT_MACHINE);

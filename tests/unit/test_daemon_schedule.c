@@ -1,4 +1,5 @@
 /* The scheduler with a clock of its own: a month of 200 jobs against the calendar, clocks that jump, machines that were off, and runs that fail. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -37,6 +38,7 @@ static struct world {
 	}		 begun[MAX];
 	size_t		 n, first, running, most;	/* first: all before it have ended */
 	int64_t		 cancelled;
+	char		 why[128];	/* it was */
 } w;
 
 static int
@@ -59,10 +61,11 @@ start(void *arg, const struct run *r, const struct conf_job *job, struct err *er
 }
 
 static void
-cancel(void *arg, int64_t id)
+cancel(void *arg, int64_t id, const char *why)
 {
 	(void)arg;
 	w.cancelled = id;
+	snprintf(w.why, sizeof(w.why), "%s", why);
 }
 
 static void
@@ -89,32 +92,46 @@ hear(void *arg, const char *text)
 
 static const struct engine_ops ops = { start, cancel, changed, NULL, say };
 
+#define REPOSITORY	"{ name = \"r\"; url = \"/r\"; }"
+
 static struct conf *
-configuration(const char *jobs)
+configuration_in(const char *repositories, const char *jobs)
 {
 	struct err err = ERR_INIT;
 	struct buf b = BUF_INIT;
 	struct conf *c;
 
-	assert_int_equal(buf_addf(&b, &err, "repositories = ( { name = \"r\"; url = \"/r\"; } ); daemon = { max_parallel = 1000; history = 5; }; jobs = ( %s );", jobs), 0);
+	assert_int_equal(buf_addf(&b, &err, "repositories = ( %s ); daemon = { max_parallel = 1000; history = 5; }; jobs = ( %s );", repositories, jobs), 0);
 	if ((c = conf_parse(b.ptr, b.len, "test", &err)) == NULL)
 		fail_msg("%s", err.text);
 	buf_free(&b);
 	return (c);
 }
 
+static struct conf *
+configuration(const char *jobs)
+{
+	return (configuration_in(REPOSITORY, jobs));
+}
+
 static void
-begin(const char *jobs, int64_t now)
+begin_in(const char *repositories, const char *jobs, int64_t now)
 {
 	struct err err = ERR_INIT;
 
 	memset(&w, 0, sizeof(w));
 	w.now = now;
 	w.outcome = RUN_SUCCEEDED;
-	w.c = configuration(jobs);
+	w.c = configuration_in(repositories, jobs);
 	assert_non_null(w.db = db_open(NULL, hear, NULL, &err));
 	assert_non_null(w.e = engine_new(w.db, "host", &ops, NULL, &err));
 	assert_int_equal(engine_configure(w.e, w.c, now, &err), 0);
+}
+
+static void
+begin(const char *jobs, int64_t now)
+{
+	begin_in(REPOSITORY, jobs, now);
 }
 
 static void
@@ -442,12 +459,234 @@ test_window(void **state)
 	live(from + 9 * HOUR);
 	assert_int_equal(w.n, 0);
 	/* Who asks for a run gets it. */
-	assert_int_equal(engine_run(w.e, "a", "vm", false, w.now, &id, &err), 0);
+	assert_int_equal(engine_run(w.e, "a", "x", false, w.now, &id, &err), 0);
 	live(w.now + 10);
 	assert_int_equal(w.n, 1);
 	live(from + 12 * HOUR);
 	assert_int_equal(w.n, 2);
 	assert_int_equal(w.begun[1].at, utc("2026-03-28 22:00:00"));
+	finish();
+}
+
+/* Runs of these jobs that run at ${t}. */
+static size_t
+running(const char *names, int64_t t)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < w.n; i++)
+		n += w.begun[i].at <= t && t < w.begun[i].at + w.takes && strchr(names, w.begun[i].job[0]) != NULL;
+	return (n);
+}
+
+/* A repository takes so many runs at once, whatever writes to it; others are not held up by those that wait for it. */
+static void
+test_target(void **state)
+{
+	const int64_t from = utc("2026-01-01 00:00:00");
+	struct err err = ERR_INIT;
+	struct buf b = BUF_INIT;
+	int64_t last = 0;
+
+	(void)state;
+	/* a..f write to "slow", two at once; g copies to it besides; h..k write to "r" as they like. */
+	for (char c = 'a'; c <= 'k'; c++)
+		assert_int_equal(buf_addf(&b, &err, "%s{ name = \"%c\"; images = [ \"/x\" ]; schedule = \"daily\"; %s }", c > 'a' ? ", " : "", c,
+		    c < 'g' ? "repository = \"slow\";" : c == 'g' ? "replicate = [ \"slow\" ];" : ""), 0);
+	begin_in(REPOSITORY ", { name = \"slow\"; url = \"/slow\"; max_parallel = 2; }", b.ptr, from);
+	w.takes = 10 * MINUTE;
+	live(from + DAY + HOUR);
+	assert_int_equal(w.n, 11);
+	for (size_t i = 0; i < w.n; i++) {
+		assert_true(running("abcdefg", w.begun[i].at) <= 2);
+		if (w.begun[i].job[0] > 'g')
+			assert_int_equal(w.begun[i].at, from + DAY);
+		else
+			last = w.begun[i].at > last ? w.begun[i].at : last;
+	}
+	/* Seven by twos, without a gap. */
+	assert_int_equal(last, from + DAY + 3 * w.takes);
+	finish();
+	buf_free(&b);
+}
+
+static enum run_state
+state_of(int64_t id, char *message, size_t n)
+{
+	struct err err = ERR_INIT;
+	struct run r;
+
+	assert_int_equal(db_run(w.db, id, &r, &err), 1);
+	snprintf(message, n, "%.100s", r.message);
+	return (r.state);
+}
+
+/* The world's answer to a run that is told to end: it does, some seconds later. */
+static void
+end_as_told(void)
+{
+	int64_t told = w.cancelled;
+
+	assert_true(told != 0);
+	w.cancelled = 0;
+	for (size_t i = 0; i < w.n; i++)
+		if (w.begun[i].id == told)
+			w.begun[i].until = 0;
+	w.running--;
+	w.now += 3;
+	engine_ended(w.e, told, RUN_CANCELLED, w.why, w.now);
+}
+
+static void
+test_window_end(void **state)
+{
+	const int64_t from = utc("2026-01-03 12:00:00"), opens = utc("2026-01-03 22:00:00"), closes = utc("2026-01-04 06:00:00");
+	struct err err = ERR_INIT;
+	char why[128];
+	int64_t id;
+
+	(void)state;
+	/* As ever: what has begun is finished. */
+	begin("{ name = \"a\"; images = [ \"/x\" ]; schedule = \"Sat 22:00\"; window = \"22:00-06:00\"; retries = 3; }", from);
+	w.takes = 10 * HOUR;
+	live(from + DAY);
+	assert_int_equal(w.n, 1);
+	assert_int_equal(w.cancelled, 0);
+	assert_int_equal(state_of(w.begun[0].id, why, sizeof(why)), RUN_SUCCEEDED);
+	finish();
+	/* Cancelled when it closes, and not begun again before it opens: then it is a retry.  What is in time is left alone. */
+	begin("{ name = \"a\"; images = [ \"/x\" ]; schedule = \"Sat 22:00\"; window = \"22:00-06:00\"; window_end = \"cancel\"; retries = 1; retry_wait = 1; }",
+	    from);
+	w.takes = 10 * HOUR;
+	live(closes - 1);
+	assert_int_equal(w.n, 1);
+	assert_int_equal(w.begun[0].at, opens);
+	assert_int_equal(w.cancelled, 0);
+	live(closes);
+	end_as_told();
+	assert_int_equal(state_of(w.begun[0].id, why, sizeof(why)), RUN_CANCELLED);
+	assert_string_equal(why, "not done when its window 22:00-06:00 closed (window_end)");
+	live(opens + DAY - 1);
+	assert_int_equal(w.n, 1);
+	w.takes = HOUR;
+	live(opens + 2 * DAY);
+	assert_int_equal(w.n, 2);
+	assert_int_equal(w.begun[1].at, opens + DAY);
+	assert_int_equal(w.begun[1].reason, RUN_RETRY);
+	assert_int_equal(state_of(w.begun[1].id, why, sizeof(why)), RUN_SUCCEEDED);
+	/* Who asks for a run gets it, and all of it. */
+	w.now = utc("2026-01-06 05:00:00");
+	w.takes = 3 * HOUR;
+	assert_int_equal(engine_run(w.e, "a", NULL, false, w.now, &id, &err), 0);
+	live(w.now + 4 * HOUR);
+	assert_int_equal(w.cancelled, 0);
+	assert_int_equal(state_of(id, why, sizeof(why)), RUN_SUCCEEDED);
+	finish();
+	/* Without retries the next one is that of the schedule.  A reload in between does not tell it twice. */
+	begin("{ name = \"a\"; images = [ \"/x\" ]; schedule = \"Sat 22:00\"; window = \"22:00-06:00\"; window_end = \"cancel\"; }", from);
+	w.takes = 10 * HOUR;
+	live(closes);
+	id = w.cancelled;
+	assert_int_equal(id, w.begun[0].id);
+	w.cancelled = 0;
+	assert_int_equal(engine_configure(w.e, w.c, w.now, &err), 0);
+	live(closes + 2);
+	assert_int_equal(w.cancelled, 0);
+	w.cancelled = id;
+	end_as_told();
+	live(opens + 7 * DAY - 1);
+	assert_int_equal(w.n, 1);
+	live(opens + 7 * DAY);
+	assert_int_equal(w.n, 2);
+	finish();
+}
+
+/* The night on which clocks are set forward and the one on which they are set back: the window closes at six all the same. */
+static void
+test_window_end_dst(void **state)
+{
+	static const char *const nights[][2] = { { "2026-03-28 21:00:00", "2026-03-29 04:00:00" }, { "2026-10-24 20:00:00", "2026-10-25 05:00:00" } };
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		begin("{ name = \"a\"; images = [ \"/x\" ]; schedule = \"*-*-* 22:00 Europe/Berlin\"; window = \"22:00-06:00 Europe/Berlin\"; window_end = \"cancel\"; }",
+		    utc(nights[i][0]) - HOUR);
+		w.takes = DAY / 2;
+		live(utc(nights[i][1]) - 1);
+		assert_int_equal(w.n, 1);
+		assert_int_equal(w.begun[0].at, utc(nights[i][0]));
+		assert_int_equal(w.cancelled, 0);
+		live(utc(nights[i][1]));
+		assert_int_equal(w.cancelled, w.begun[0].id);
+		finish();
+	}
+}
+
+static void
+machine(int64_t run, const char *vm, enum run_state state)
+{
+	struct machine m = { .run = run, .state = state, .started = w.now, .finished = w.now, .frozen_ms = -1, .sent = 7 };
+	struct err err = ERR_INIT;
+
+	snprintf(m.vm, sizeof(m.vm), "%s", vm);
+	assert_int_equal(db_machine(w.db, "a", &m, &err), 0);
+}
+
+static void
+left_out(int64_t run, const char *wanted)
+{
+	struct err err = ERR_INIT;
+	struct buf b = BUF_INIT;
+	struct run r;
+
+	assert_int_equal(db_run(w.db, run, &r, &err), 1);
+	assert_int_equal(db_done(w.db, &r, &b, &err), 0);
+	assert_string_equal(b.len > 0 ? b.ptr : "", wanted);
+	buf_free(&b);
+}
+
+/* A retry leaves out what an earlier attempt has done, also when the history is short; the next run of the schedule does all of it. */
+static void
+test_retry_of_failed(void **state)
+{
+	const int64_t from = utc("2026-01-01 00:00:00");
+	struct err err = ERR_INIT;
+	int64_t id;
+
+	(void)state;
+	begin("{ name = \"a\"; images = [ \"/x\" ]; schedule = \"daily\"; retries = 2; retry_wait = 600; }", from);
+	w.c->daemon.history = 1;
+	w.takes = HOUR;
+	w.outcome = RUN_FAILED;
+	live(from + DAY);
+	left_out(w.begun[0].id, "");
+	machine(w.begun[0].id, "one", RUN_SUCCEEDED);
+	machine(w.begun[0].id, "two", RUN_FAILED);
+	machine(w.begun[0].id, "three", RUN_FAILED);
+	live(from + DAY + HOUR + 600);
+	assert_int_equal(w.n, 2);
+	left_out(w.begun[1].id, "one\n");
+	machine(w.begun[1].id, "two", RUN_FAILED);
+	machine(w.begun[1].id, "three", RUN_SUCCEEDED);
+	live(from + DAY + 3 * HOUR);
+	assert_int_equal(w.n, 3);
+	left_out(w.begun[2].id, "one\nthree\n");
+	live(from + 2 * DAY);
+	assert_int_equal(w.n, 4);
+	left_out(w.begun[3].id, "");
+	/* Nobody needs the first ones any more. */
+	w.outcome = RUN_SUCCEEDED;
+	live(from + 2 * DAY + 2 * HOUR);
+	assert_int_equal(db_run(w.db, w.begun[0].id, &(struct run){ 0 }, &err), 0);
+	/* One that was interrupted goes on where it was. */
+	assert_int_equal(engine_run(w.e, "a", NULL, true, w.now, &id, &err), 0);
+	live(w.now + 1);
+	machine(id, "one", RUN_SUCCEEDED);
+	w.begun[w.n - 1].until = 0;
+	w.running--;
+	engine_ended(w.e, id, RUN_INTERRUPTED, "killed", w.now);
+	live(w.now + 1);
+	left_out(w.begun[w.n - 1].id, "one\n");
 	finish();
 }
 
@@ -519,6 +758,8 @@ test_by_hand(void **state)
 	begin("{ name = \"a\"; images = [ \"/x\" ]; schedule = \"hourly\"; }, { name = \"b\"; images = [ \"/x\" ]; }", from);
 	w.takes = HOUR;
 	assert_int_equal(engine_run(w.e, "nosuch", NULL, false, w.now, &id, &err), -1);
+	assert_int_equal(engine_run(w.e, "b", "nosuch", false, w.now, &id, &err), -1);
+	assert_int_equal(err.code, ENOENT);
 	assert_int_equal(engine_run(w.e, "b", NULL, true, w.now, &id, &err), 0);
 	assert_int_equal(engine_run(w.e, "b", NULL, true, w.now, &id2, &err), -1);
 	live(w.now + 10);
@@ -563,7 +804,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_month), cmocka_unit_test(test_parallel), cmocka_unit_test(test_overlap),
 		cmocka_unit_test(test_catch_up), cmocka_unit_test(test_clock_jumps), cmocka_unit_test(test_random_delay), cmocka_unit_test(test_retries),
-		cmocka_unit_test(test_window), cmocka_unit_test(test_by_hand), cmocka_unit_test(test_held_database) };
+		cmocka_unit_test(test_window), cmocka_unit_test(test_target), cmocka_unit_test(test_window_end), cmocka_unit_test(test_window_end_dst),
+		cmocka_unit_test(test_retry_of_failed), cmocka_unit_test(test_by_hand), cmocka_unit_test(test_held_database) };
 
 	setenv("TZ", "UTC", 1);
 	tzset();
