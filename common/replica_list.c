@@ -266,12 +266,22 @@ entry_json(const struct replica *rp)
 	return (o);
 }
 
+static int
+write_list(struct store *st, const char *path, const struct buf *text, struct err *err)
+{
+	if (store_write_small(st, path, text, err) == 0)
+		return (0);
+	if (err->code != ENOENT || (store_mkdir(st, REPLICAS_DIR, err) == -1 && err->code != EEXIST))
+		return (-1);
+	return (store_write_small(st, path, text, err));
+}
+
 int
-replica_list_save(struct repo *r, const char *token, const char *source, struct replica_list *l, struct err *err)
+replica_list_save(struct repo *r, const char *source, struct replica_list *l, struct err *err)
 {
 	json_t *points = json_array(), *o;
 	struct buf text = BUF_INIT;
-	char path[PATH_LEN], fresh[PATH_LEN];
+	char path[PATH_LEN];
 	int rc = -1;
 
 	if (!l->changed || source[0] == '\0') {
@@ -282,17 +292,11 @@ replica_list_save(struct repo *r, const char *token, const char *source, struct 
 		if ((o = entry_json(&l->v[i])) != NULL)
 			json_array_append_new(points, o);
 	list_path(source, path);
-	snprintf(fresh, sizeof(fresh), "%s/%s.%s.new", REPLICAS_DIR, source, token);
 	if (doc_write(json_pack("{s:i, s:s, s:o}", "format", 1, "source", source, "points", points), &text, err) == -1)
 		goto out;
-	if (store_write_small(r->st, fresh, &text, err) == -1 && (err->code != ENOENT || (store_mkdir(r->st, REPLICAS_DIR, err) == -1 &&
-	    err->code != EEXIST) || store_write_small(r->st, fresh, &text, err) == -1))
+	/* Between the two there is none, and then a part of one, which is as good as none. */
+	if ((store_unlink(r->st, path, err) == -1 && err->code != ENOENT) || write_list(r->st, path, &text, err) == -1)
 		goto out;
-	/* Between the two there is none, which is no harm. */
-	if ((store_unlink(r->st, path, err) == -1 && err->code != ENOENT) || store_rename(r->st, fresh, path, err) == -1) {
-		store_unlink(r->st, fresh, &(struct err)ERR_INIT);
-		goto out;
-	}
 	l->changed = false;
 	rc = 0;
 out:

@@ -39,8 +39,8 @@ struct replica_list {
 /** replica_list_load(r, source, out, err): What ${r} has of the repository with the id ${source}; nothing, when that is not known.  Fails: -1. */
 int replica_list_load(struct repo *r, const char *source, struct replica_list *out, struct err *err);
 
-/** replica_list_save(r, token, source, l, err): Write it, when it has changed; ${token} is that of a lock of ours.  Fails: -1. */
-int replica_list_save(struct repo *r, const char *token, const char *source, struct replica_list *l, struct err *err);
+/** replica_list_save(r, source, l, err): Write it, when it has changed.  Fails: -1. */
+int replica_list_save(struct repo *r, const char *source, struct replica_list *l, struct err *err);
 void replica_list_free(struct replica_list *l);
 
 /** replica_add(l, rp, err): Add a copy of ${rp}.  Fails: -1. */

@@ -282,7 +282,7 @@ add_part(void *arg, const char *name, struct err *err)
 {
 	size_t n = strlen(name);
 
-	return (n > 5 && (strcmp(name + n - 5, ".part") == 0 || strcmp(name + n - 4, ".new") == 0) ? buf_add(arg, name, n + 1, err) : 0);
+	return (n > 5 && strcmp(name + n - 5, ".part") == 0 ? buf_add(arg, name, n + 1, err) : 0);
 }
 
 static int
@@ -374,7 +374,7 @@ replicate_between(const struct replicate *how, struct repo *from, struct repo *t
 	}
 	/* It only saves time: that it cannot be written is told by the next thing that is. */
 	if (t.lk != NULL)
-		replica_list_save(to, lock_token(t.lk), from->id, &t.list, &saved);
+		replica_list_save(to, from->id, &t.list, &saved);
 	if (rc == 0)
 		remove_parts(&t, to);
 	lock_release(t.lk);
