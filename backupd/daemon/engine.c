@@ -409,7 +409,7 @@ engine_tick(struct engine *e, int64_t now)
 {
 	struct runs active = RUNS_INIT;
 	struct err err = ERR_INIT;
-	int64_t wake = SCHEDULE_NEVER, at = SCHEDULE_NEVER, again, closes;
+	int64_t wake = SCHEDULE_NEVER, at = SCHEDULE_NEVER, again = SCHEDULE_NEVER, closes;
 
 	if (e->conf == NULL || (again = write_unwritten(e, now)) != SCHEDULE_NEVER)
 		return (e->conf == NULL ? SCHEDULE_NEVER : again);
