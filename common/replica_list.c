@@ -226,7 +226,7 @@ replica_list_load(struct repo *r, const char *source, struct replica_list *out, 
 
 	*out = (struct replica_list)REPLICA_LIST_INIT;
 	list_path(source, path);
-	if (source[0] == '\0' || store_read_small(r->st, path, LIST_MAX, &text, &why) == -1) {
+	if (source[0] == '\0' || store_stat(r->st, path, &out->file, &why) == -1 || store_read_small(r->st, path, LIST_MAX, &text, &why) == -1) {
 		buf_free(&text);
 		if (source[0] == '\0' || why.code == ENOENT)
 			return (0);
@@ -243,6 +243,19 @@ replica_list_load(struct repo *r, const char *source, struct replica_list *out, 
 	json_decref(o);
 	buf_free(&text);
 	return (rc);
+}
+
+bool
+replica_list_is_current(struct repo *r, const char *source, const struct replica_list *l)
+{
+	struct err why = ERR_INIT;
+	struct store_stat sb;
+	char path[PATH_LEN];
+
+	list_path(source, path);
+	if (source[0] == '\0' || store_stat(r->st, path, &sb, &why) == -1)
+		return (source[0] == '\0' || (why.code == ENOENT && l->n == 0));
+	return (sb.size == l->file.size && sb.mtime == l->file.mtime && sb.inode == l->file.inode);
 }
 
 static json_t *

@@ -32,12 +32,16 @@ struct replica_list {
 	size_t		 n, cap;
 	json_t		*by_there, *by_here, *by_id;	/* what is asked for -> place in v */
 	bool		 changed;		/* since it was loaded */
+	struct store_stat file;			/* it was loaded from; size 0: there was none */
 };
 
-#define REPLICA_LIST_INIT	{ NULL, 0, 0, NULL, NULL, NULL, false }
+#define REPLICA_LIST_INIT	{ NULL, 0, 0, NULL, NULL, NULL, false, { .size = 0 } }
 
 /** replica_list_load(r, source, out, err): What ${r} has of the repository with the id ${source}; nothing, when that is not known.  Fails: -1. */
 int replica_list_load(struct repo *r, const char *source, struct replica_list *out, struct err *err);
+
+/** replica_list_is_current(r, source, l): Whether the file that ${l} was loaded from is still that: for one that was loaded before there was a lock. */
+bool replica_list_is_current(struct repo *r, const char *source, const struct replica_list *l);
 
 /** replica_list_save(r, source, l, err): Write it, when it has changed.  Fails: -1. */
 int replica_list_save(struct repo *r, const char *source, struct replica_list *l, struct err *err);

@@ -36,11 +36,14 @@ struct worker {
 	pthread_t		 thread;
 };
 
-/* Each further thread has repositories of its own; they are opened while it is found out what there is to do. */
+/* Each further thread has repositories of its own; they are opened while it is found out what there is to do, and one reads meanwhile what came before. */
 struct opening {
 	const struct replicate	*how;
 	struct repo		*from, *to;
 	pthread_t		 thread;
+	bool			 joined;
+	struct replica_list	*list;		/* NULL, or to be read */
+	bool			 has_list;
 };
 
 struct crew {
@@ -199,6 +202,8 @@ open_both(void *arg)
 
 	if ((o->from = o->how->open_from(o->how->arg, &ignored)) != NULL)
 		o->to = o->how->open_to(o->how->arg, &ignored);
+	if (o->to != NULL && o->list != NULL)
+		o->has_list = replica_list_load(o->to, o->from->id, o->list, &ignored) == 0;
 	return (NULL);
 }
 
@@ -217,10 +222,10 @@ start_thread(pthread_t *thread, void *(*fn)(void *), void *arg)
 }
 
 static void
-crew_open(struct crew *c, const struct replicate *how)
+crew_open(struct crew *c, const struct replicate *how, struct replica_list *list)
 {
 	for (c->n = 0; c->n + 1 < how->parallel && c->n < REPLICATE_PARALLEL_MAX - 1; c->n++) {
-		c->v[c->n] = (struct opening){ .how = how };
+		c->v[c->n] = (struct opening){ .how = how, .list = c->n == 0 ? list : NULL };
 		if (start_thread(&c->v[c->n].thread, open_both, &c->v[c->n]) != 0)
 			break;
 	}
@@ -229,8 +234,22 @@ crew_open(struct crew *c, const struct replicate *how)
 static void
 crew_wait(struct crew *c)
 {
-	for (size_t i = 0; i < c->n; i++)
-		pthread_join(c->v[i].thread, NULL);
+	for (size_t i = 0; i < c->n; i++) {
+		if (!c->v[i].joined)
+			pthread_join(c->v[i].thread, NULL);
+		c->v[i].joined = true;
+	}
+}
+
+/* Whether it has read what came before. */
+static bool
+crew_has_list(struct crew *c)
+{
+	if (c->n == 0 || c->v[0].joined)
+		return (false);
+	pthread_join(c->v[0].thread, NULL);
+	c->v[0].joined = true;
+	return (c->v[0].has_list);
 }
 
 static void
@@ -322,9 +341,19 @@ has_large(const struct replicate_plan *plan)
 	return (false);
 }
 
+/* What was read before the lock was held counts if nobody has put a consolidated point in its place since. */
+static int
+load_list(struct transfer *t, struct crew *crew, struct repo *from, struct repo *to, struct err *err)
+{
+	if (crew_has_list(crew) && replica_list_is_current(to, from->id, &t->list))
+		return (0);
+	replica_list_free(&t->list);
+	return (replica_list_load(to, from->id, &t->list, err));
+}
+
 /* Nobody may be in the way of sweeping: it is done before our own lock is held, and only where there is something to sweep. */
 static int
-make_plan(struct transfer *t, struct repo *from, struct repo *to, struct err *err)
+make_plan(struct transfer *t, struct crew *crew, struct repo *from, struct repo *to, struct err *err)
 {
 	const struct replicate *how = t->how;
 	struct replicate_stats fresh = *t->stats;
@@ -332,8 +361,8 @@ make_plan(struct transfer *t, struct repo *from, struct repo *to, struct err *er
 
 	for (int try = 0; try < 2; try++) {
 		*t->stats = fresh;
-		if ((t->lk = lock_run(to->st, how->program, how->wait_s, how->stop, err)) == NULL || replica_list_load(to, from->id, &t->list, err) == -1 ||
-		    replicate_plan_make(how, from, to, &t->list, &t->plan, t->stats, err) == -1)
+		if ((t->lk = lock_run(to->st, how->program, how->wait_s, how->stop, err)) == NULL ||
+		    load_list(t, crew, from, to, err) == -1 || replicate_plan_make(how, from, to, &t->list, &t->plan, t->stats, err) == -1)
 			return (-1);
 		if (!t->plan.leftovers || try > 0)
 			break;
@@ -348,55 +377,59 @@ make_plan(struct transfer *t, struct repo *from, struct repo *to, struct err *er
 }
 
 static int
-replicate_between(const struct replicate *how, struct repo *from, struct repo *to, struct replicate_stats *stats, struct err *err)
+replicate_between(struct transfer *t, struct crew *crew, struct repo *from, struct repo *to, struct err *err)
 {
-	struct transfer t = { .how = how, .stats = stats, .plan = REPLICATE_PLAN_INIT, .list = REPLICA_LIST_INIT, .parts = BUF_INIT,
-		.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER, .why = ERR_INIT };
-	struct replica_link ln = { .from = from, .to = to, .job = how->job, .parts = &t.parts, .read_back = how->read_back, .stop = how->stop,
-		.tick = tick, .arg = &t };
+	const struct replicate *how = t->how;
+	struct replica_link ln = { .from = from, .to = to, .job = how->job, .parts = &t->parts, .read_back = how->read_back, .stop = how->stop,
+		.tick = tick, .arg = t };
 	struct err saved = ERR_INIT;
-	struct crew crew = { .n = 0 };
 	int rc;
 
 	if (from->id[0] != '\0' && strcmp(from->id, to->id) == 0)
 		return (err_set(err, 0, "%s and %s are one repository, or copies of one: nothing is to be replicated", from->st->url, to->st->url));
-	snprintf(stats->from, sizeof(stats->from), "%s", from->id);
-	crew_open(&crew, how);
-	rc = make_plan(&t, from, to, err);
-	crew_wait(&crew);
+	snprintf(t->stats->from, sizeof(t->stats->from), "%s", from->id);
+	rc = make_plan(t, crew, from, to, err);
+	crew_wait(crew);
 	if (rc == 0) {
-		ln.lk = t.lk;
+		ln.lk = t->lk;
 		if (how->begin != NULL)
-			how->begin(how->arg, t.plan.n, t.plan.bytes);
-		run_workers(&t, &ln, &crew);
-		*err = t.why;
-		rc = t.broken ? -1 : 0;
+			how->begin(how->arg, t->plan.n, t->plan.bytes);
+		run_workers(t, &ln, crew);
+		*err = t->why;
+		rc = t->broken ? -1 : 0;
 	}
-	/* It only saves time: that it cannot be written is told by the next thing that is. */
-	if (t.lk != NULL)
-		replica_list_save(to, from->id, &t.list, &saved);
+	/* It only saves time: that it cannot be written is told by the next thing that is.  With the lock: nobody consolidates meanwhile. */
+	if (t->lk != NULL)
+		replica_list_save(to, from->id, &t->list, &saved);
 	if (rc == 0)
-		remove_parts(&t, to);
-	lock_release(t.lk);
-	crew_close(&crew);
-	replicate_plan_free(&t.plan);
-	replica_list_free(&t.list);
-	buf_free(&t.parts);
+		remove_parts(t, to);
+	lock_release(t->lk);
 	return (rc);
 }
 
 int
 replicate_run(const struct replicate *how, struct replicate_stats *stats, struct err *err)
 {
+	struct transfer t = { .how = how, .stats = stats, .plan = REPLICATE_PLAN_INIT, .list = REPLICA_LIST_INIT, .parts = BUF_INIT,
+		.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER, .why = ERR_INIT };
 	struct repo *from, *to = NULL;
+	struct crew crew = { .n = 0 };
 	struct timespec begun;
 	int rc = -1;
 
 	memset(stats, 0, sizeof(*stats));
 	clock_gettime(CLOCK_MONOTONIC, &begun);
-	if ((from = how->open_from(how->arg, err)) != NULL && (to = how->open_to(how->arg, err)) != NULL)
-		rc = replicate_between(how, from, to, stats, err);
+	if ((from = how->open_from(how->arg, err)) != NULL) {
+		crew_open(&crew, how, &t.list);
+		if ((to = how->open_to(how->arg, err)) != NULL)
+			rc = replicate_between(&t, &crew, from, to, err);
+		crew_wait(&crew);
+		crew_close(&crew);
+	}
 	stats->seconds = seconds_since(&begun);
+	replicate_plan_free(&t.plan);
+	replica_list_free(&t.list);
+	buf_free(&t.parts);
 	repo_close(from);
 	repo_close(to);
 	return (rc);
