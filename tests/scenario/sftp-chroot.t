@@ -89,6 +89,20 @@ tap.ok(images.same_content('vda.img', 'out.img'), '... which is the image')
 refused('... but no backup', 'Permission denied', *ovb.once_command(reader))
 refused('... nor prune', 'Permission denied', CTL, '--config', reader, 'consolidate', 'vda@latest')
 
+# Replication: pushed as the one, fetched as the other.
+with open('replicate.conf', 'w', encoding='utf-8') as f:
+    f.write('repositories = ( %s );\n' % ', '.join(ovb.value(v) for v in [
+        {'name': name, 'url': os.path.abspath(name)} for name in ('near', 'fetched')] + [
+        {'name': user, 'url': 'sftp://%s@127.0.0.1:%d/repository' % (user, server.port), 'identity': keys[user], 'known_hosts': os.path.abspath('known')}
+        for user in keys]))
+    f.write('jobs = ( %s );\n' % ovb.value(ovb.image_job('other.img', compression='zstd:3', repository='near')))
+images.make('mixed', 'other.img', size=4 * MIB, seed=3)
+done('a point of another image, here', *ovb.once_command('replicate.conf'))
+done('... is pushed', CTL, '--config', 'replicate.conf', 'replicate', '--from', 'near', '--to', 'vm-backup')
+done('all is fetched', CTL, '--config', 'replicate.conf', 'replicate', '--from', 'vm-reader', '--to', 'fetched')
+tap.is_([p.split(os.sep)[1:] for p in ovb.points('fetched')], [p.split(os.sep)[-2:] for p in ovb.points(FAR)], '... every point')
+done('... and is whole', CTL, '--config', 'replicate.conf', '--repository', 'fetched', 'verify')
+
 # Neither can do anything else.
 for user in 'vm-backup', 'vm-reader':
     ssh = ['-F', 'none', '-i', keys[user], '-o', 'UserKnownHostsFile=known', '-o', 'BatchMode=yes', '-o', 'IdentitiesOnly=yes', '-o', 'LogLevel=ERROR']

@@ -95,7 +95,7 @@ for host, what in ('vault', 'ssh_config(5) is used'), ('far', 'ProxyJump is used
     r = tap.run([ovb.RESTORE, '--repository', 'sftp://%s%s' % (host, FAR), 'verify', 'vda@latest'], env=path)
     done(r, what)
 r = tap.run([ovb.RESTORE, '--repository', 'sftp://odd/srv', 'list'], env=path)
-tap.like(r.stderr, r'has ProxyCommand .* not supported: use ProxyJump', 'ProxyCommand is not')
+tap.like(r.stderr, r'has .*ProxyCommand .*not supported: use ProxyJump', 'ProxyCommand is not')
 with open('ssh_config', 'a', encoding='utf-8') as f:
     f.write('Host lost\n ProxyJump hop2\nHost hop2\n HostName 127.0.0.1\n Port 1\n')
 r = tap.run([ovb.RESTORE, '--repository', 'sftp://lost/srv', 'list'], env=path)
