@@ -141,7 +141,8 @@ install: all
 	    sed 's,@sbindir@,$(PREFIX)/sbin,' packaging/systemd/$$u > $(DESTDIR)$(UNITDIR)/$$u && chmod 644 $(DESTDIR)$(UNITDIR)/$$u || exit 1; done
 	install -D -m 644 packaging/sysusers/openvirt-backup.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/openvirt-backup.conf
 	install -D -m 644 packaging/tmpfiles/openvirt-backup.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/openvirt-backup.conf
-	for m in $(MANUALS); do install -D -m 644 packaging/man/$$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$m || exit 1; done
+	for m in $(MANUALS); do install -D -m 644 packaging/man/$$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$m && \
+	    sed -i 's,/usr/local/share/openvirt,$(PREFIX)/share/openvirt,' $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$m || exit 1; done
 	for p in $(COMPLETIONS); do \
 	    install -D -m 644 packaging/completion/openvirt-backup.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p || exit 1; done
 	install -D -m 644 packaging/completion/_openvirt-backup $(DESTDIR)$(ZSHDIR)/_openvirt-backup
