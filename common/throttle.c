@@ -84,7 +84,7 @@ throttle_take(struct throttle *t, size_t n, struct err *err)
 
 	for (; (left = until - now) > 0; now = monotonic()) {
 		if (t->stop != NULL && *t->stop)
-			return (err_set(err, EINTR, "stopped while it waited for its turn to write (rate_limit)"));
+			return (err_plain(err, EINTR, "stopped while it waited for its turn to write (rate_limit)"));
 		if (left > LOOK)
 			left = LOOK;
 		nap = (struct timespec){ .tv_sec = 0, .tv_nsec = left };

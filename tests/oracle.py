@@ -35,6 +35,7 @@ NONE64 = 2**64 - 1
 WINDOW = 65536
 FRAME_MAX = 4194304
 MEMBERS_MAX, MEMBER_MAX = 1000, 67108864
+DISKS_MAX, SOURCES_MAX = 1024, 65536
 TAIL_MAX = 512 + 1024 + 10240
 TAR_RECORD = 10240
 CODECS = ['none', 'bzip2', 'xz', 'zstd']
@@ -297,6 +298,7 @@ def load_disks(ix, data):
         what = f'disk {n}:'
         d = Disk(load_name(target, what), load_name(member, what), size, data_at, entries, header_at)
         need(d.member != 'index.bin', what, 'member is called index.bin')
+        need(size < 2**63, what, 'size', size)
         need(all(d.target != o.target and d.member != o.member for o in ix.disks), what, 'name of another disk')
         need((data_at == NONE64) == (entries == 0), what, 'map entries', entries)
         need(data_at == NONE64 or header_at < data_at, what, 'offset of its data')
@@ -306,7 +308,9 @@ def load_disks(ix, data):
 
 
 def load_sources(ix, data):
+    need(len(ix.disks) <= DISKS_MAX, 'disks:', len(ix.disks))
     ix.sources = [Source(a, d) for a, d, _ in rows(ix, data, 2)]
+    need(len(ix.sources) <= SOURCES_MAX, 'sources:', len(ix.sources))
     need(len(set(ix.sources)) == len(ix.sources), 'sources: one is there twice')
     own = sorted(s.disk for s in ix.sources if s.archive == ix.archive)
     need(own == list(range(len(ix.disks))), 'sources: the own disks are', own)
@@ -354,6 +358,7 @@ def load_frames(ix, data):
         what = f'frame {n} at {f.at}:'
         need(f.at == at and f.tar_at == tar_at, what, 'does not begin where the one before ends')
         need(f.stored > 0 and f.raw > 0, what, 'is empty')
+        need(f.stored <= f.raw + f.raw // 8 + 65536 and f.at < 2**63 and f.tar_at < 2**63, what, 'stored length', f.stored)
         need(ix.codec != 0 or f.stored == f.raw, what, 'lengths differ')
         at, tar_at = at + f.stored, tar_at + f.raw
         if f.source == NONE32:

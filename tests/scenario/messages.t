@@ -105,6 +105,7 @@ ELSEWHERE = {
         'cannot make a timer for the schedule',
         "cannot set up the daemon's event loop",
         'cannot keep the configuration for workers',
+        'cannot hand a list of machines to a worker', 'cannot read the list of machines that are done',
         'the configuration is not changed: the one read before stays in force',
         'stops when its runs have finished', 'ended', 'resumed',
         'paused: nothing of the schedule is started until it is resumed',
@@ -114,7 +115,7 @@ ELSEWHERE = {
     'it is the answer to a signal of the user\'s': [
         'stopped', 'stopped; nothing was kept', 'stopped: no file was kept', 'stopped; the restore point is as it was', 'stopped; the next run goes on',
         'stopped; nothing of this restore point was kept', 'stopped before everything was compared', 'stopped before everything was checked',
-        'stopped; the next replication goes on from here', 'broken off',
+        'stopped; the next replication goes on from here', 'broken off', 'stopped while it waited for its turn to write (rate_limit)',
         'virt-backupd: stopped; what was reported done is done',
     ],
     'it names options; the usage follows': [

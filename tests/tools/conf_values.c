@@ -51,6 +51,10 @@ repository(const struct conf_repository *r)
 	number(r->name, "connect_timeout", r->connect_timeout != 0 ? (uint64_t)r->connect_timeout : SSH_CONNECT_S);
 	number(r->name, "idle_timeout", r->idle_timeout != 0 ? (uint64_t)r->idle_timeout : SSH_IDLE_S);
 	number(r->name, "request_timeout", r->request_timeout != 0 ? (uint64_t)r->request_timeout : SSH_REQUEST_S);
+	if (r->max_parallel != 0)
+		number(r->name, "max_parallel", (uint64_t)r->max_parallel);
+	else
+		text(r->name, "max_parallel", NULL);
 	number(r->name, "parallel", r->parallel != 0 ? (uint64_t)r->parallel : CONF_PARALLEL);
 	number(r->name, "read_back", r->read_back != -1 ? (uint64_t)r->read_back : CONF_READ_BACK);
 }
@@ -108,7 +112,9 @@ job(const struct conf_job *j)
 	number(j->name, "retries", (uint64_t)j->retries);
 	number(j->name, "retry_wait", (uint64_t)j->retry_wait);
 	text(j->name, "window", j->window);
+	text(j->name, "window_end", j->window_cancel ? "cancel" : "finish");
 	number(j->name, "stall_timeout", (uint64_t)j->stall_timeout);
+	number(j->name, "rate_limit", j->rate_limit);
 }
 
 static void
