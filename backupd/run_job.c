@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "backup_domain.h"
@@ -14,6 +15,7 @@
 #include "progress.h"
 #include "replicating.h"
 #include "repo_named.h"
+#include "run_result.h"
 #include "settle.h"
 #include "throttle.h"
 #include "upkeep_after.h"
@@ -24,10 +26,15 @@
 static void
 event(json_t *o)
 {
-	if (o != NULL && json_dumpf(o, stdout, JSON_COMPACT | JSON_ENSURE_ASCII) == 0)
-		putchar('\n');
-	fflush(stdout);
+	char *line = o != NULL ? json_dumps(o, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+
 	json_decref(o);
+	if (line == NULL)
+		return;
+	run_result_event(line);
+	puts(line);
+	fflush(stdout);
+	free(line);
 }
 
 /* For a program that shows how far it is. */

@@ -73,7 +73,7 @@ db_queue(struct db *db, struct run *r, struct err *err)
 {
 	r->attempt = 1;
 	r->first = 0;
-	r->requeued = false;
+	r->requeued = 0;
 	return (db_change(db, queue, r, err));
 }
 
@@ -182,8 +182,8 @@ queue_next(struct db *db, const struct run *r, struct finished *f, struct err *e
 	next.attempt++;
 	next.first = r->first != 0 ? r->first : r->id;
 	next.queued = f->end->finished;
-	next.not_before = f->end->requeue ? RUN_NO_TIME : f->end->retry_at;
-	next.requeued = f->end->requeue;
+	next.not_before = f->end->retry_at;
+	next.requeued += f->end->state == RUN_INTERRUPTED;
 	if (insert_run(db, &next, err) == -1)
 		return (-1);
 	f->next = next.id;
@@ -209,9 +209,7 @@ finish(struct db *db, void *arg, struct err *err)
 		return (-1);
 	if (e->state == RUN_SUCCEEDED && r.domain[0] == '\0' && succeeded(db, r.job, NULL, e->finished, err) == -1)
 		return (-1);
-	if ((e->requeue && !r.requeued) || (!e->requeue && e->retry_at != RUN_NO_TIME))
-		return (queue_next(db, &r, f, err));
-	return (0);
+	return (e->again ? queue_next(db, &r, f, err) : 0);
 }
 
 int

@@ -171,6 +171,8 @@ forget_result(struct daemon *d, int64_t id)
 static void
 run_done(struct daemon *d, struct worker *w)
 {
+	if (w->adopted)
+		daemon_unheard(d, w);
 	if (w->state == RUN_SUCCEEDED)
 		daemon_say(false, "job %s: run %" PRId64 " succeeded", w->job, w->run);
 	else
@@ -238,19 +240,27 @@ recover_one(struct daemon *d, const struct run *r)
 {
 	struct worker_settings set = settings(d, conf_find_job(d->conf, r->job));
 	struct worker *w = r->process[0] != '\0' ? worker_adopt(d->ev, r, &set, &ops, d) : NULL;
-	int result;
 
 	if (w != NULL) {
 		daemon_say(true, "job %s: run %" PRId64 " of an earlier daemon is on its end, which is waited for", r->job, r->id);
 		add_worker(d, w);
 		return;
 	}
-	result = run_result_get(r->id);
-	daemon_say(true, "job %s: run %" PRId64 "%s", r->job, r->id, result == -1 ? " was interrupted: the daemon, or the machine, went down" :
-	    " came to its end when the daemon was gone");
-	engine_ended(d->engine, r->id, result == -1 ? RUN_INTERRUPTED : result == 0 ? RUN_SUCCEEDED : RUN_FAILED,
-	    result == 0 ? NULL : result == -1 ? "the daemon, or the machine, went down while it ran" : "it failed when the daemon was gone: see its log",
-	    daemon_now());
+	if ((w = worker_gone(r, &ops, d)) == NULL) {
+		daemon_say(true, "job %s: run %" PRId64 ": out of memory", r->job, r->id);
+		return;
+	}
+	daemon_unheard(d, w);
+	worker_judge_noted(w);
+	if (w->message[0] != '\0')
+		run_log_line(&w->log, w->message);
+	if (w->state == RUN_INTERRUPTED)
+		daemon_say(true, "job %s: run %" PRId64 " was interrupted: %s", r->job, r->id, w->message);
+	else
+		daemon_say(w->state != RUN_SUCCEEDED, "job %s: run %" PRId64 " came to its end when the daemon was gone: %s%s%s", r->job, r->id,
+		    run_state_name(w->state), w->message[0] != '\0' ? ": " : "", w->message);
+	engine_ended(d->engine, r->id, w->state, w->message, daemon_now());
+	worker_free(w);
 	forget_result(d, r->id);
 }
 

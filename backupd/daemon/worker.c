@@ -45,7 +45,7 @@ take_event(struct worker *w, const char *line)
 	char text[RUN_TEXT_LEN] = "";
 	struct machine m;
 
-	switch (worker_event(w, line, &m, text, sizeof(text))) {
+	switch (worker_event(w, line, time(NULL), &m, text, sizeof(text))) {
 	case WORKER_EVENT_MACHINE:
 		note(w, m.state != RUN_SUCCEEDED, text);
 		w->ops->machine(w->arg, w, &m);
@@ -138,6 +138,8 @@ judge(struct worker *w, int status, bool known)
 		w->state = RUN_INTERRUPTED;
 		if (known)
 			snprintf(w->message, sizeof(w->message), "the run was killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+		else
+			snprintf(w->message, sizeof(w->message), "the daemon, or the machine, went down while it ran");
 		w->was_killed = true;
 	} else {
 		w->state = RUN_FAILED;
@@ -149,12 +151,19 @@ judge(struct worker *w, int status, bool known)
 	}
 }
 
+void
+worker_judge_noted(struct worker *w)
+{
+	int result = run_result_get(w->run, w->last_line, sizeof(w->last_line));
+
+	judge(w, result > 0 ? result << 8 : 0, result != -1);
+}
+
 static int
 on_end(sd_event_source *s, int fd, uint32_t events, void *arg)
 {
 	struct worker *w = arg;
 	siginfo_t info = { .si_pid = 0 };
-	int result;
 
 	(void)s;
 	(void)fd;
@@ -163,10 +172,9 @@ on_end(sd_event_source *s, int fd, uint32_t events, void *arg)
 	for (int i = 0; i < 2; i++)
 		while (w->sources[i] != NULL && read_some(w, i))
 			continue;
-	if (w->adopted) {
-		result = run_result_get(w->run);
-		judge(w, result > 0 ? result << 8 : 0, result != -1);
-	} else if (waitid(P_PID, (id_t)w->pid, &info, WEXITED) == 0)
+	if (w->adopted)
+		worker_judge_noted(w);
+	else if (waitid(P_PID, (id_t)w->pid, &info, WEXITED) == 0)
 		judge(w, info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status & 0x7f, true);
 	else
 		judge(w, 0, false);
@@ -277,6 +285,21 @@ worker_reconcile(sd_event *ev, const struct worker_settings *set, const struct w
 }
 
 struct worker *
+worker_gone(const struct run *r, const struct worker_ops *ops, void *arg)
+{
+	const struct worker_settings none = { .conf_fd = -1 };
+	struct worker *w = new_worker(r->id, &none, ops, arg);
+	struct err err = ERR_INIT;
+
+	if (w == NULL)
+		return (NULL);
+	snprintf(w->job, sizeof(w->job), "%s", r->job);
+	w->adopted = w->guests = true;
+	(void)run_log_open(&w->log, r->id, &err);
+	return (w);
+}
+
+struct worker *
 worker_adopt(sd_event *ev, const struct run *r, const struct worker_settings *set, const struct worker_ops *ops, void *arg)
 {
 	struct worker *w = new_worker(r->id, set, ops, arg);
@@ -326,13 +349,24 @@ worker_stop(struct worker *w, enum run_state state, const char *why)
 	send_signal(w, SIGCONT);
 }
 
+static bool
+is_stalled(const struct worker *w, int64_t now)
+{
+	return (w->at == WORKER_RUNS && w->set.stall_ms > 0 && now - w->sign_ms >= w->set.stall_ms);
+}
+
 void
 worker_watch(struct worker *w)
 {
 	char text[RUN_TEXT_LEN];
 	int64_t now = deadline_now();
 
-	if (w->at == WORKER_RUNS && w->set.stall_ms > 0 && now - w->sign_ms >= w->set.stall_ms) {
+	/* What it has said meanwhile counts: it may be this process that was stopped, or waited for its disk. */
+	if (is_stalled(w, now))
+		for (int i = 0; i < 2; i++)
+			while (w->sources[i] != NULL && read_some(w, i))
+				continue;
+	if (is_stalled(w, now)) {
 		snprintf(text, sizeof(text), "no sign of life for %" PRId64 " s (stall_timeout): it is ended", w->set.stall_ms / 1000);
 		w->ops->say(w->arg, w, true, text);
 		worker_stop(w, RUN_FAILED, text);
