@@ -114,9 +114,10 @@ run_log_remove(int64_t id)
 }
 
 void
-run_log_sweep(bool (*known)(void *arg, int64_t id), void *arg)
+run_log_sweep(bool (*wanted)(void *arg, int64_t id, bool notes), void *arg)
 {
 	char path[4096], *end;
+	bool notes;
 	struct dirent *d;
 	long long id;
 	DIR *dir;
@@ -127,7 +128,8 @@ run_log_sweep(bool (*known)(void *arg, int64_t id), void *arg)
 	/* cppcheck-suppress readdirCalled ; glibc's is safe for threads with a DIR each */
 	while ((d = readdir(dir)) != NULL) {
 		id = strtoll(d->d_name, &end, 10);
-		if (end != d->d_name && (strcmp(end, ".log") == 0 || strcmp(end, ".result") == 0) && !known(arg, id))
+		notes = strcmp(end, ".result") == 0;
+		if (end != d->d_name && (notes || strcmp(end, ".log") == 0) && !wanted(arg, id, notes))
 			(void)unlinkat(dirfd(dir), d->d_name, 0);
 	}
 	closedir(dir);

@@ -38,8 +38,8 @@ int run_log_read(int64_t id, size_t limit, struct buf *out, struct err *err);
 /** run_log_remove(id): The log and the result. */
 void run_log_remove(int64_t id);
 
-/** run_log_sweep(known, arg): Remove those of runs that ${known} does not know. */
-void run_log_sweep(bool (*known)(void *arg, int64_t id), void *arg);
+/** run_log_sweep(wanted, arg): Remove the logs, and the notes of workers (${notes}), that are not wanted any more. */
+void run_log_sweep(bool (*wanted)(void *arg, int64_t id, bool notes), void *arg);
 
 /** run_result_path(id): Where its worker notes what it does.  NULL: out of memory.  The caller's to free(). */
 char *run_result_path(int64_t id);

@@ -265,14 +265,15 @@ recover_one(struct daemon *d, const struct run *r)
 }
 
 static bool
-known(void *arg, int64_t id)
+wanted(void *arg, int64_t id, bool notes)
 {
 	struct daemon *d = arg;
 	struct err err = ERR_INIT;
 	struct run r;
+	int rc = db_run(d->db, id, &r, &err);
 
 	/* When it cannot be told, nothing is removed. */
-	return (db_run(d->db, id, &r, &err) != 0);
+	return (notes ? rc == -1 || (rc == 1 && r.state == RUN_RUNNING) : rc != 0);
 }
 
 void
@@ -289,5 +290,5 @@ daemon_recover(struct daemon *d)
 	runs_free(&active);
 	/* A database that was set aside may be looked into, with its logs. */
 	if (!d->in_memory)
-		run_log_sweep(known, d);
+		run_log_sweep(wanted, d);
 }
