@@ -307,6 +307,19 @@ check_only(const struct conf_job *job, const struct machines *m, const struct ru
 	return (opt->only == NULL ? 0 : no_such_machine(job, m, opt->only, err));
 }
 
+/* Told to stop when nothing was left to do: it is not to be done again for that. */
+static bool
+is_complete(const struct machines *m, const struct run_options *opt, const struct succeeded *done)
+{
+	size_t wanted = 0;
+
+	for (size_t i = 0; i < m->files.n; i++)
+		wanted += is_meant(opt, m->files.v[i].vm);
+	for (size_t i = 0; i < m->domains.n; i++)
+		wanted += is_meant(opt, m->domains.v[i].name);
+	return (done->n == wanted);
+}
+
 int
 run_job(const struct conf_job *job, const struct run_options *opt, struct err *err)
 {
@@ -332,7 +345,7 @@ run_job(const struct conf_job *job, const struct run_options *opt, struct err *e
 	progress_init(&progress, opt->json, stderr, stdout);
 	progress.limit = job->rate_limit;
 	rc = m.hv != NULL ? back_up_domains(&run, m.hv, &m.domains, opt, &done) : back_up_images(&run, &m.files, opt, &done);
-	if (*opt->interrupted && rc == 0) {
+	if (*opt->interrupted && rc == 0 && !is_complete(&m, opt, &done)) {
 		fprintf(stderr, "virt-backupd: stopped; what was reported done is done\n");
 		rc = 1;
 	}

@@ -371,6 +371,22 @@ test_full_disk(void **state)
 	assert_int_equal(get(db, during).due, 2);
 	assert_int_equal(files("*.corrupt-*"), 0);
 	db_close(db);
+	/* A start on such a disk knows what is on it, and what happens is added to that. */
+	said[0] = '\0';
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+	db = open_db();
+	assert_non_null(strstr(said, "in memory"));
+	assert_int_equal(get(db, before).due, 1);
+	during = put(db, "b", RUN_SCHEDULE, 3);
+	assert_true(db_tend(db));
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &wide), 0);
+	assert_false(db_tend(db));
+	db_close(db);
+	db = open_db();
+	assert_int_equal(get(db, before).due, 1);
+	assert_int_equal(get(db, during).due, 3);
+	assert_int_equal(files("*.corrupt-*"), 0);
+	db_close(db);
 }
 
 static void
