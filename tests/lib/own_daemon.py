@@ -28,9 +28,12 @@ def wait_for(condition, seconds=40):
 
 
 class Daemon:
-    def __init__(self, name, state=None, jobs=None, **keys):
+    def __init__(self, name, state=None, runtime=None, repository=None, jobs=None, **keys):
         self.name, self.state = name, os.path.abspath(state or name + '.state')
         self.conf, self.repo, self.log = (os.path.abspath(name + ending) for ending in ('.conf', '.repo', '.log'))
+        self.runtime = os.path.abspath(runtime or self.state + '.run')
+        if repository:
+            self.repo = os.path.abspath(repository)
         self.child = None
         self.env = {}
         self.configure(**({'jobs': jobs} if jobs else {}), **keys)
@@ -45,8 +48,8 @@ class Daemon:
         before = self.said().count(': ready')
         with open(self.log, 'ab') as log:
             self.child = tap.start([ovb.BACKUPD, '--config', self.conf], stderr=log, stdout=log,
-                                   env=dict(self.env, STATE_DIRECTORY=self.state, RUNTIME_DIRECTORY=self.state + '.run', NOTIFY_SOCKET=notify,
-                                            WATCHDOG_USEC=notify and '400000', WATCHDOG_PID=None))
+                                   env=dict(STATE_DIRECTORY=self.state, RUNTIME_DIRECTORY=self.runtime, NOTIFY_SOCKET=notify,
+                                            WATCHDOG_USEC=notify and '400000', WATCHDOG_PID=None, **self.env))
         if wait and (not wait_for(lambda: self.said().count(': ready') > before or self.child.poll() is not None) or self.child.poll() is not None):
             tap.diag(self.said())
             raise RuntimeError('the daemon %s did not start' % self.name)
@@ -60,7 +63,7 @@ class Daemon:
         self.child.wait()
 
     def ctl(self, *args, **kwargs):
-        return tap.run([CTL, '--socket', os.path.join(self.state + '.run', 'api.sock'), *args], **kwargs)
+        return tap.run([CTL, '--socket', os.path.join(self.runtime, 'api.sock'), *args], **kwargs)
 
     def said(self):
         if not os.path.exists(self.log):

@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import images
 import ovb
 import tap
-from daemon import Daemon, wait_for
+from own_daemon import Daemon, wait_for
 
 HOUR, DAY = 3600, 86400
 CRAWL_MS = 60           # of each read
