@@ -306,7 +306,7 @@ daemon_main(const char *config)
 	daemon_settle(&d);
 	daemon_recover(&d);
 	daemon_tick(&d);
-	daemon_say(false, "ready: %zu jobs of %s", d.conf->njobs, config);
+	daemon_say(false, "ready: %zu job%s of %s", d.conf->njobs, d.conf->njobs == 1 ? "" : "s", config);
 	sd_notify(0, "READY=1");
 	rc = sd_event_loop(d.ev) < 0 ? 1 : 0;
 	daemon_say(false, "ended");

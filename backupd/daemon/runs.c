@@ -252,8 +252,7 @@ recover_one(struct daemon *d, const struct run *r)
 	}
 	daemon_unheard(d, w);
 	worker_judge_noted(w);
-	if (w->message[0] != '\0')
-		run_log_line(&w->log, w->message);
+	worker_log_end(w);
 	if (w->state == RUN_INTERRUPTED)
 		daemon_say(true, "job %s: run %" PRId64 " was interrupted: %s", r->job, r->id, w->message);
 	else

@@ -159,6 +159,19 @@ worker_judge_noted(struct worker *w)
 	judge(w, result > 0 ? result << 8 : 0, result != -1);
 }
 
+void
+worker_log_end(struct worker *w)
+{
+	char text[2 * RUN_TEXT_LEN];
+
+	/* What it said last stands there already. */
+	if (w->message[0] == '\0' || strcmp(w->message, w->last_line) == 0)
+		snprintf(text, sizeof(text), "%s", run_state_name(w->state));
+	else
+		snprintf(text, sizeof(text), "%s: %s", run_state_name(w->state), w->message);
+	run_log_line(&w->log, text);
+}
+
 static int
 on_end(sd_event_source *s, int fd, uint32_t events, void *arg)
 {
@@ -180,8 +193,7 @@ on_end(sd_event_source *s, int fd, uint32_t events, void *arg)
 		judge(w, 0, false);
 	w->pid = -1;
 	w->sources[2] = sd_event_source_disable_unref(w->sources[2]);
-	if (w->message[0] != '\0')
-		run_log_line(&w->log, w->message);
+	worker_log_end(w);
 	w->ops->done(w->arg, w);
 	return (0);
 }
@@ -247,6 +259,7 @@ worker_start(sd_event *ev, const struct run *r, const struct conf_job *job, cons
 	struct worker *w = new_worker(r->id, set, ops, arg);
 	struct err why = ERR_INIT;
 	struct worker_spawn sp;
+	char begins[64];
 
 	if (w == NULL) {
 		err_nomem(err);
@@ -257,6 +270,8 @@ worker_start(sd_event *ev, const struct run *r, const struct conf_job *job, cons
 	if (run_log_open(&w->log, r->id, &why) == -1)
 		note(w, true, why.text);
 	run_result_remove(r->id);
+	snprintf(begins, sizeof(begins), "begins (%s, attempt %d)", run_reason_name(r->reason), r->attempt);
+	run_log_line(&w->log, begins);
 	if (worker_spawn_run(&sp, r, set, err) == -1 || begin(w, ev, &sp, db, err) == -1) {
 		run_log_line(&w->log, err->text);
 		worker_free(w);

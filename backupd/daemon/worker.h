@@ -92,6 +92,9 @@ struct worker *worker_gone(const struct run *r, const struct worker_ops *ops, vo
 /** worker_judge_noted(w): How a worker that was not our child has ended, by its notes: ${w}->state and message. */
 void worker_judge_noted(struct worker *w);
 
+/** worker_log_end(w): How it ended, as the last line of its log. */
+void worker_log_end(struct worker *w);
+
 /** worker_reconcile(ev, set, ops, arg, err): virt-backupd --reconcile.  Fails: NULL. */
 struct worker *worker_reconcile(sd_event *ev, const struct worker_settings *set, const struct worker_ops *ops, void *arg, struct err *err);
 

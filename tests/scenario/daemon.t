@@ -63,7 +63,7 @@ def test_reload():
     tap.ok(wait_for(lambda: len(d.ended()) > good), 'the old one, of which workers have a copy, goes on')
     d.configure(schedule='*-*-* 00:00:00', image='other.img')
     os.kill(d.child.pid, signal.SIGHUP)
-    tap.ok(wait_for(lambda: 'again: 1 jobs' in d.said()), 'a good one is taken')
+    tap.ok(wait_for(lambda: 'again: 1 job' in d.said()), 'a good one is taken')
     tap.is_(d.rows('SELECT schedule FROM jobs'), [{'schedule': '*-*-* 00:00:00'}], 'and is in force')
     d.stop()
 
