@@ -281,6 +281,7 @@ tear_down(struct daemon *d)
 	for (size_t i = 0; i < sizeof(d->sources) / sizeof(d->sources[0]); i++)
 		sd_event_source_unref(d->sources[i]);
 	sd_event_source_unref(d->second);
+	sd_event_source_disable_unref(d->settle_later);
 	engine_free(d->engine);
 	db_close(d->db);
 	conf_free(d->conf);

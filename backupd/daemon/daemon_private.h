@@ -38,6 +38,8 @@ struct daemon {
 	/* runs.c */
 	struct worker	*workers;
 	bool		 settling, settle;	/* a worker reconciles; another one is to */
+	sd_event_source	*settle_later;		/* ... and one later on, as not all could be settled; NULL: it all was */
+	unsigned int	 settle_wait;		/* seconds until then */
 
 	struct interface *interface;		/* NULL: not there (yet) */
 

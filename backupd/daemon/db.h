@@ -91,7 +91,8 @@ struct run_end {
 
 /**
  * db_finish(db, id, end, next, err):
- * It has ended.  Its sums are those of its machines; what follows it is queued in the same transaction, with its id in *${next}, or 0.
+ * It has ended.  Its sums are those of its machines; what follows it is queued in the same transaction, with its id in *${next}, or 0.  When the whole
+ * job has succeeded, a retry that waits is not needed any more.
  */
 int db_finish(struct db *db, int64_t id, const struct run_end *end, int64_t *next, struct err *err);
 

@@ -120,7 +120,7 @@ db_last(struct db *db, const char *job, struct run *r, struct err *err)
 {
 	return (one_run(sql_prepare(db->sql, err, "SELECT " DB_RUN_COLUMNS " FROM runs r WHERE r.job = ?1 AND r.state NOT IN ('queued', 'running') "
 	    /* What ended later than now did so before the clock was set back. */
-	    "ORDER BY r.finished > CAST(strftime('%s', 'now') AS INTEGER), r.finished DESC, r.id DESC LIMIT 1", "t", job), r, err));
+	    "ORDER BY r.finished > CAST(strftime('%s', 'now') AS INTEGER), r.finished DESC, r.started IS NULL, r.id DESC LIMIT 1", "t", job), r, err));
 }
 
 int64_t

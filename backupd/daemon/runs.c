@@ -2,10 +2,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "daemon_private.h"
 #include "earlier.h"
 #include "io.h"
+
+#define SETTLE_S	30	/* until what could not be settled is tried again; twice as long each time ... */
+#define SETTLE_MAX_S	1800	/* ... up to that */
 
 static const struct worker_ops ops;
 
@@ -184,6 +188,30 @@ run_done(struct daemon *d, struct worker *w)
 	forget_result(d, w->run);
 }
 
+static int
+on_settle(sd_event_source *s, uint64_t usec, void *arg)
+{
+	(void)s;
+	(void)usec;
+	daemon_settle(arg);
+	daemon_tick(arg);
+	return (0);
+}
+
+/* A guest that could not be thawed, a libvirt that is away: both come back, and nobody else may look for a day. */
+static void
+settled(struct daemon *d, const struct worker *w)
+{
+	d->settle_later = sd_event_source_disable_unref(d->settle_later);
+	if (w->state == RUN_SUCCEEDED || d->stopping) {
+		d->settle_wait = 0;
+		return;
+	}
+	d->settle_wait = d->settle_wait == 0 ? SETTLE_S : d->settle_wait < SETTLE_MAX_S ? 2 * d->settle_wait : d->settle_wait;
+	daemon_say(true, "what interrupted runs did to guests is not settled yet, and is tried again in %u s: %s", d->settle_wait, w->message);
+	(void)sd_event_add_time_relative(d->ev, &d->settle_later, CLOCK_MONOTONIC, d->settle_wait * UINT64_C(1000000), 0, on_settle, d);
+}
+
 static void
 worker_done(void *arg, struct worker *w)
 {
@@ -194,8 +222,7 @@ worker_done(void *arg, struct worker *w)
 		run_done(d, w);
 	else {
 		d->settling = false;
-		if (w->state != RUN_SUCCEEDED)
-			daemon_say(true, "what interrupted runs did to guests is not settled yet: %s", w->message);
+		settled(d, w);
 	}
 	worker_free(w);
 	if (d->settle)

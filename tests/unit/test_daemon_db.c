@@ -195,6 +195,14 @@ test_what_follows(void **state)
 	assert_int_equal(get(db, next).state, RUN_QUEUED);
 	put(db, "a", RUN_SCHEDULE, 1100);
 	assert_int_equal(get(db, next).state, RUN_CANCELLED);
+	/* So does somebody who does not wait for it, when that succeeds; one machine alone is not the job. */
+	next = end(db, put(db, "d", RUN_SCHEDULE, 1000), RUN_FAILED, 5000, true);
+	r = (struct run){ .job = "d", .domain = "only", .reason = RUN_REQUEST, .due = RUN_NO_TIME, .queued = 1, .not_before = RUN_NO_TIME };
+	assert_int_equal(db_queue(db, &r, &err), 0);
+	end(db, r.id, RUN_SUCCEEDED, RUN_NO_TIME, false);
+	assert_int_equal(get(db, next).state, RUN_QUEUED);
+	end(db, put(db, "d", RUN_REQUEST, RUN_NO_TIME), RUN_SUCCEEDED, RUN_NO_TIME, false);
+	assert_int_equal(get(db, next).state, RUN_CANCELLED);
 	assert_int_equal(get(db, id).state, RUN_QUEUED);
 	/* The same request waits once. */
 	put(db, "c", RUN_REQUEST, RUN_NO_TIME);

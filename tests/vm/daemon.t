@@ -33,6 +33,7 @@ def stop_at_freeze(pid):
     """As soon as the guest has been asked to freeze; the answer gets lost, so that there is time for it."""
     guest.wait_until(lambda: 'guest-fsfreeze-freeze' in vm.proxy.heard, 60, 0.005)
     os.kill(pid, signal.SIGSTOP)
+    vm.proxy.set()
 
 
 def stop_at_reading(pid):
@@ -71,7 +72,6 @@ def test(method, name, hang, mode=None):
     hang(worker)
     tap.ok(wait_for(lambda: 'no sign of life for %d s (stall_timeout): it is ended' % STALL_S in d.said()), name + ': it is noticed')
     tap.ok(wait_for(lambda: over(d), 90), name + ': it is ended')
-    vm.proxy.set()
     [run] = d.rows()[done:]
     tap.is_((run['state'], 'no sign of life' in (run['message'] or '')), ('failed', True), name + ': the history says why')
     tap.like(d.ctl('status').stdout, r'no sign of life for %d s' % STALL_S, name + ': the status says it too')
