@@ -50,9 +50,7 @@ run_result_end(int status, const char *why)
 
 	if (path == NULL)
 		return;
-	snprintf(text, sizeof(text) - 1, "exit %d %s", status, why);
-	text[strcspn(text, "\n")] = '\0';
-	strcat(text, "\n");
+	snprintf(text, sizeof(text), "exit %d %.*s\n", status, (int)strcspn(why, "\n"), why);
 	if (append(path, text) == -1)
 		fprintf(stderr, "virt-backupd: warning: cannot write %s: %s\n", path, strerror(errno));
 }
