@@ -171,12 +171,12 @@ def test_unheard():
     d.kill()
     d.start()
     tap.ok(wait_for(lambda: [r for r in d.rows() if r['reason'] == 'retry' and r['state'] == 'succeeded']), 'then it is killed: the run is tried again')
-    tap.is_([(m['vm'], m['state']) for m in d.rows('SELECT vm, state FROM machines WHERE run = 1 ORDER BY vm')], [('first', 'succeeded'), ('small', 'succeeded')],
+    tap.is_([m['vm'] for m in d.rows("SELECT vm FROM machines WHERE run = 1 AND state = 'succeeded' ORDER BY vm")], ['first', 'small'],
             'the machines that were done are in the history')
     with open(os.path.join(d.state, 'log', '1.log'), encoding='utf-8') as f:
         tap.is_(len(re.findall(r'small@\S+: full, ', f.read())), 1, 'and in the log of the run, once')
     d.stop()
-    tap.is_({m['point'] for m in d.rows('SELECT * FROM machines')}, {os.path.basename(p) for p in ovb.points(d.repo)}, 'history and repository say the same')
+    tap.is_({m['point'] for m in d.rows("SELECT * FROM machines WHERE state = 'succeeded'")}, {os.path.basename(p) for p in ovb.points(d.repo)}, 'history and repository say the same')
     d.quiet('after that')
 
 

@@ -309,7 +309,7 @@ test_upgrade(void **state)
 		if (i == 0)
 			db_close(db);
 	}
-	next = end(db, 7, RUN_FAILED, 5000, false);
+	next = end(db, 7, RUN_FAILED, 5000, true);
 	r = get(db, next);
 	assert_int_equal(r.first, 7);
 	assert_int_equal(db_done(db, &r, &done, &err), 0);
