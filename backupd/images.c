@@ -1,8 +1,11 @@
 #include "images.h"
 
+#include <errno.h>
 #include <glob.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "index.h"
 #include "machine.h"
@@ -46,6 +49,24 @@ fill(struct image_file *f, const char *path, struct err *err)
 	return (0);
 }
 
+/* Most often it is the folder that the pattern begins with: somebody has moved it. */
+static void
+cannot_look(const char *pattern, struct err *err)
+{
+	char folder[4096];
+	char *slash;
+
+	snprintf(folder, sizeof(folder), "%.*s", (int)strcspn(pattern, "*?[\\"), pattern);
+	if ((slash = strrchr(folder, '/')) != NULL && slash != folder)
+		*slash = '\0';
+	if (access(folder, R_OK | X_OK) == 0)
+		err_set(err, 0, "%s: a folder on the way cannot be read: see to who may, or take the pattern out of the job", pattern);
+	else if (errno == ENOENT)
+		err_set(err, 0, "%s: there is no folder %s: make it, or name another one in the job", pattern, folder);
+	else
+		err_set(err, errno, "%s: cannot read the folder %s", pattern, folder);
+}
+
 static int
 add_matches(const char *pattern, struct image_files *out, struct err *err)
 {
@@ -59,7 +80,7 @@ add_matches(const char *pattern, struct image_files *out, struct err *err)
 		else if (r == GLOB_NOSPACE)
 			err_nomem(err);
 		else
-			err_set(err, 0, "%s: a folder on the way cannot be read", pattern);
+			cannot_look(pattern, err);
 		goto out;
 	}
 	if ((v = realloc(out->v, (out->n + g.gl_pathc) * sizeof(*v))) == NULL) {

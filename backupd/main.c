@@ -1,6 +1,4 @@
 /* virt-backupd: the command line. */
-#include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,7 +15,9 @@
 #include "freeze_guard.h"
 #include "human.h"
 #include "images.h"
+#include "io.h"
 #include "run_job.h"
+#include "run_result.h"
 
 #define CONFIG_DEFAULT	"/etc/openvirt-backup/backupd.conf"
 
@@ -176,17 +176,10 @@ check_config(const struct conf *c)
 
 /* A worker's end is known also to a daemon that was killed meanwhile.  One that was told to end has none: it is judged by who told it. */
 static void
-leave_result(int rc)
+leave_result(int rc, const char *why)
 {
-	const char *path = getenv("OVB_RESULT");
-	int fd;
-
-	if (path == NULL || (interrupted && rc != EXIT_DONE))
-		return;
-	if ((fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600)) == -1 || dprintf(fd, "%d\n", rc) < 0 || fsync(fd) == -1)
-		fprintf(stderr, "virt-backupd: warning: cannot write %s: %s\n", path, strerror(errno));
-	if (fd != -1)
-		close(fd);
+	if (!interrupted || rc == EXIT_DONE)
+		run_result_end(rc, why);
 }
 
 static int
@@ -208,9 +201,11 @@ run_once(const struct conf *c, const struct options *o)
 	}
 	if ((rc = earlier_read(&earlier, &err) == -1 ? -1 : run_job(job, &opt, &err)) == -1)
 		failed(&err);
+	else
+		err.text[0] = '\0';
 	earlier_free(&earlier);
 	rc = rc == 0 ? EXIT_DONE : EXIT_FAILED;
-	leave_result(rc);
+	leave_result(rc, err.text);
 	return (rc);
 }
 
@@ -280,6 +275,7 @@ main(int argc, char **argv)
 	struct conf *c;
 	int rc;
 
+	io_keep_std();
 	if (argc > 1 && strcmp(argv[1], GUARD_OPTION) == 0)
 		return (freeze_guard_main(argc, argv));
 	if ((rc = parse(argc, argv, &o)) != -1)

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "backup_domain.h"
@@ -14,6 +15,7 @@
 #include "progress.h"
 #include "replicating.h"
 #include "repo_named.h"
+#include "run_result.h"
 #include "settle.h"
 #include "throttle.h"
 #include "upkeep_after.h"
@@ -24,10 +26,15 @@
 static void
 event(json_t *o)
 {
-	if (o != NULL && json_dumpf(o, stdout, JSON_COMPACT | JSON_ENSURE_ASCII) == 0)
-		putchar('\n');
-	fflush(stdout);
+	char *line = o != NULL ? json_dumps(o, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+
 	json_decref(o);
+	if (line == NULL)
+		return;
+	run_result_event(line);
+	puts(line);
+	fflush(stdout);
+	free(line);
 }
 
 /* For a program that shows how far it is. */
@@ -300,6 +307,19 @@ check_only(const struct conf_job *job, const struct machines *m, const struct ru
 	return (opt->only == NULL ? 0 : no_such_machine(job, m, opt->only, err));
 }
 
+/* Told to stop when nothing was left to do: it is not to be done again for that. */
+static bool
+is_complete(const struct machines *m, const struct run_options *opt, const struct succeeded *done)
+{
+	size_t wanted = 0;
+
+	for (size_t i = 0; i < m->files.n; i++)
+		wanted += is_meant(opt, m->files.v[i].vm);
+	for (size_t i = 0; i < m->domains.n; i++)
+		wanted += is_meant(opt, m->domains.v[i].name);
+	return (done->n == wanted);
+}
+
 int
 run_job(const struct conf_job *job, const struct run_options *opt, struct err *err)
 {
@@ -325,7 +345,7 @@ run_job(const struct conf_job *job, const struct run_options *opt, struct err *e
 	progress_init(&progress, opt->json, stderr, stdout);
 	progress.limit = job->rate_limit;
 	rc = m.hv != NULL ? back_up_domains(&run, m.hv, &m.domains, opt, &done) : back_up_images(&run, &m.files, opt, &done);
-	if (*opt->interrupted && rc == 0) {
+	if (*opt->interrupted && rc == 0 && !is_complete(&m, opt, &done)) {
 		fprintf(stderr, "virt-backupd: stopped; what was reported done is done\n");
 		rc = 1;
 	}

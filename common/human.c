@@ -42,7 +42,9 @@ human_age(time_t age, char out[HUMAN_LEN])
 	const char *sign = age < 0 ? "-" : "";
 	long long s = age < 0 ? -(long long)age : (long long)age;
 
-	if (s < 2 * 3600)
+	if (s < 60)
+		snprintf(out, HUMAN_LEN, "%s%lld s", sign, s);
+	else if (s < 2 * 3600)
 		snprintf(out, HUMAN_LEN, "%s%lld min", sign, s / 60);
 	else if (s < 2 * 86400)
 		snprintf(out, HUMAN_LEN, "%s%lld h", sign, s / 3600);

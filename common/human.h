@@ -14,7 +14,7 @@ const char *human_size(uint64_t bytes, char out[HUMAN_LEN]);
 /** human_duration(seconds, out): "0.4 s", "12 s", "3:05 min", "2:10:00 h". */
 const char *human_duration(double seconds, char out[HUMAN_LEN]);
 
-/** human_age(age, out): Seconds as backups are looked at: "35 min", "17 h", "12 d". */
+/** human_age(age, out): Seconds as backups are looked at: "12 s", "35 min", "17 h", "12 d". */
 const char *human_age(time_t age, char out[HUMAN_LEN]);
 
 /** human_safe(text): Replace, in place, each control character, which could change what a terminal shows, by one '?'.  Returns ${text}. */

@@ -57,6 +57,15 @@ io_close(int *fd)
 	*fd = -1;
 }
 
+void
+io_keep_std(void)
+{
+	/* The lowest free one is given.  Each the wrong way round: what is written to a closed output must fail. */
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+			_exit(1);
+}
+
 static const char *
 temp_folder(void)
 {

@@ -24,6 +24,13 @@ int io_pwrite(int fd, const void *p, size_t n, uint64_t offset);
 void io_close(int *fd);
 
 /**
+ * io_keep_std(void):
+ * Open /dev/null where standard input, output or error is closed, so that using it still fails, and no file of ours becomes it and takes what is
+ * printed.  To be called first of all.
+ */
+void io_keep_std(void);
+
+/**
  * io_tempfile(err):
  * Open a file without a name in $TMPDIR, or /var/tmp without it: for what is too large for memory and is gone with the
  * process.  Returns the descriptor, or -1.

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "io.h"
 #include "options.h"
 
 enum { OPTION_DEFINE = 256, OPTION_START, OPTION_CONNECT, OPTION_DRY_RUN };	/* without a letter */
@@ -247,6 +248,7 @@ main(int argc, char **argv)
 	const struct command *c;
 	int rc;
 
+	io_keep_std();
 	if ((rc = parse(argc, argv, &o)) != -1)
 		return (rc);
 	if ((c = find_command(&o)) == NULL || check_arguments(c, &o) == -1) {

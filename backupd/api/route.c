@@ -272,6 +272,7 @@ route_answer(struct api *a, struct client *c, struct call *call, const char *met
 	struct request r = { .allow = NULL };
 	unsigned int status;
 
+	c->asked = true;
 	c->since = api_now();
 	c->allowed = ANSWER_MS;
 	if ((status = check(c, call, method, &r, &err)) != 0) {

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -211,6 +212,15 @@ api_timeout(struct api *a)
 	return (least > INT32_MAX ? -1 : (int)least);
 }
 
+/* Its request may have come while we were busy: it is not the client who is late then. */
+static bool
+is_unread(const struct client *c)
+{
+	int bytes = 0;
+
+	return (!c->asked && ioctl(c->fd, FIONREAD, &bytes) == 0 && bytes > 0);
+}
+
 /* The library has no deadline for a whole request, only for silence: it finds such a connection closed. */
 static void
 drop_late(struct api *a)
@@ -219,7 +229,7 @@ drop_late(struct api *a)
 	struct client *c;
 
 	for (c = TAILQ_FIRST(&a->clients); c != NULL; c = TAILQ_NEXT(c, entry)) {
-		if (time_left(a, c, now) <= 0) {
+		if (time_left(a, c, now) <= 0 && !is_unread(c)) {
 			shutdown(c->fd, SHUT_RDWR);
 			c->allowed = 0;
 		}
@@ -231,8 +241,10 @@ api_serve(struct api *a)
 {
 	unsigned int before;
 
-	drop_late(a);
 	stream_heartbeat(a);
+	/* What has come is read first: only then it can be told who is late. */
+	MHD_run(a->mhd);
+	drop_late(a);
 	/* While all places are taken the library does not look whether somebody waits: when some became free, it has to be asked once more. */
 	do {
 		before = a->nclients;

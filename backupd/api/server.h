@@ -26,6 +26,7 @@ struct client {
 	int			 fd;		/* the library's */
 	int64_t			 since;		/* ms: connected, or answered */
 	int64_t			 allowed;	/* ms from then on; 0: any time */
+	bool			 asked;		/* its request is complete */
 	size_t			 answer;	/* bytes that wait for it to read them */
 };
 

@@ -17,12 +17,10 @@ static void
 print_record(struct table *t, const json_t *o)
 {
 	const char *state = json_text(o, "state"), *error = json_text(o, "error");
-	char id[HUMAN_LEN], when[HUMAN_LEN], took[HUMAN_LEN], stored[HUMAN_LEN], text[1200];
+	char id[HUMAN_LEN], when[HUMAN_LEN], took[HUMAN_LEN], stored[HUMAN_LEN], text[128];
 
 	snprintf(id, sizeof(id), "%.0f", json_value(o, "id"));
-	if (*error != '\0')
-		snprintf(text, sizeof(text), "%s: %s", state, error);
-	else if (json_is_number(json_object_get(o, "stored")))
+	if (json_is_number(json_object_get(o, "stored")))
 		snprintf(text, sizeof(text), "%s, %s", state, human_size((uint64_t)json_value(o, "stored"), stored));
 	else
 		snprintf(text, sizeof(text), "%s", state);
@@ -31,7 +29,10 @@ print_record(struct table *t, const json_t *o)
 	table_cell(t, MACHINE_W, PAINT_NONE, json_text(o, "vm"));
 	table_cell(t, TIME_W, PAINT_NONE, local_time(o, "started", when));
 	table_cell(t, TOOK_W, PAINT_NONE, json_is_number(json_object_get(o, "duration")) ? human_duration(json_value(o, "duration"), took) : "-");
-	table_last(t, paint_of_state(state), text);
+	if (*error != '\0')
+		table_result(t, state, error);
+	else
+		table_last(t, paint_of_state(state), text);
 }
 
 static void

@@ -10,6 +10,7 @@
 #include "client.h"
 #include "../compacting.h"
 #include "human.h"
+#include "io.h"
 #include "options.h"
 
 #define CONFIG_DEFAULT	"/etc/openvirt-backup/backupd.conf"
@@ -366,6 +367,7 @@ main(int argc, char **argv)
 	struct given g = { .n = 0 };
 	int rc;
 
+	io_keep_std();
 	if ((rc = parse(argc, argv, &o, &g)) != -1)
 		return (rc);
 	if ((c = find_command(&o)) == NULL || check_arguments(c, &o, &g) == -1) {

@@ -43,11 +43,11 @@ print_warnings(struct table *t, const json_t *o)
 	if (json_is_true(json_object_get(o, "paused")))
 		table_last(t, PAINT_WARN, "paused: scheduled runs are not started until virt-backupctl resume");
 	if (*json_text(json_object_get(o, "config"), "error") != '\0') {
-		printf("the old configuration stays in force, as the new one has an error:\n");
-		table_last(t, PAINT_BAD, json_text(json_object_get(o, "config"), "error"));
+		table_wrapped(t, 0, PAINT_WARN, "the configuration was not taken, and the one read before stays in force:");
+		table_wrapped(t, 2, PAINT_BAD, json_text(json_object_get(o, "config"), "error"));
 	}
 	json_array_foreach(json_object_get(o, "warnings"), i, v) {
-		table_last(t, PAINT_WARN, json_is_string(v) ? json_string_value(v) : "");
+		table_wrapped(t, 0, PAINT_WARN, json_is_string(v) ? json_string_value(v) : "");
 	}
 }
 
@@ -56,14 +56,14 @@ static void
 print_last(struct table *t, const json_t *last)
 {
 	const char *state = json_text(last, "state"), *error = json_text(last, "error");
-	char text[1200], took[HUMAN_LEN];
+	char text[128], took[HUMAN_LEN];
 
 	if (*state == '\0')
 		table_last(t, PAINT_NONE, "never ran");
+	else if (*error != '\0')
+		table_result(t, state, error);
 	else {
-		if (*error != '\0')
-			snprintf(text, sizeof(text), "%s: %s", state, error);
-		else if (json_is_number(json_object_get(last, "duration")))
+		if (json_is_number(json_object_get(last, "duration")))
 			snprintf(text, sizeof(text), "%s in %s", state, human_duration(json_value(last, "duration"), took));
 		else
 			snprintf(text, sizeof(text), "%s", state);

@@ -9,6 +9,7 @@
 #include "naming.h"
 
 #define CELL_MAX	2048u		/* bytes */
+#define REASON_INDENT	6u
 
 void
 table_init(struct table *t)
@@ -66,6 +67,68 @@ table_last(struct table *t, enum paint paint, const char *text)
 	put(t, paint, cell);
 	putchar('\n');
 	t->used = 0;
+}
+
+static unsigned int
+width(const char *text, size_t n)
+{
+	char cell[CELL_MAX];
+
+	snprintf(cell, sizeof(cell), "%.*s", (int)n, text);
+	return (human_fit(cell, CELL_MAX));
+}
+
+/* How many bytes of ${text} go into a line: up to a blank, or, where a word is longer than that, all there is room for. */
+static size_t
+piece(const char *text, unsigned int columns)
+{
+	size_t fits = 0, blank = 0, n = 0;
+
+	while (text[n] != '\0') {
+		do
+			n++;
+		while (((unsigned char)text[n] & 0xc0) == 0x80);
+		if (width(text, n) > columns)
+			return (blank > 0 ? blank : fits > 0 ? fits : n);
+		fits = n;
+		if (text[n] == ' ')
+			blank = n;
+	}
+	return (n);
+}
+
+void
+table_wrapped(struct table *t, unsigned int indent, enum paint paint, const char *text)
+{
+	char all[CELL_MAX], line[CELL_MAX];
+	const char *at = all;
+	size_t n;
+
+	fit(all, text, CELL_MAX);
+	while (*at != '\0') {
+		n = t->columns > indent ? piece(at, t->columns - indent) : strlen(at);
+		snprintf(line, sizeof(line), "%.*s", (int)n, at);
+		printf("%*s", (int)indent, "");
+		put(t, paint, line);
+		putchar('\n');
+		at += n;
+		at += strspn(at, " ");
+	}
+}
+
+void
+table_result(struct table *t, const char *state, const char *reason)
+{
+	enum paint paint = paint_of_state(state);
+	char text[CELL_MAX];
+
+	snprintf(text, sizeof(text), "%s%s%s", state, *reason != '\0' ? ": " : "", reason);
+	if (*reason == '\0' || t->columns == 0 || width(text, strlen(text)) + t->used <= t->columns)
+		table_last(t, paint, text);
+	else {
+		table_last(t, paint, state);
+		table_wrapped(t, REASON_INDENT, paint, reason);
+	}
 }
 
 const char *

@@ -25,6 +25,12 @@ void table_cell(struct table *t, unsigned int width, enum paint paint, const cha
 /** table_last(t, paint, text): The last column, which may take what is left of the line. */
 void table_last(struct table *t, enum paint paint, const char *text);
 
+/** table_wrapped(t, indent, paint, text): A text of its own, in as many lines as it takes, each after ${indent} columns; in one line off a terminal. */
+void table_wrapped(struct table *t, unsigned int indent, enum paint paint, const char *text);
+
+/** table_result(t, state, reason): The last column: how something ended, and why, which goes below when it does not fit; ${reason} may be "". */
+void table_result(struct table *t, const char *state, const char *reason);
+
 /* Values of the daemon's objects; what is not there, or null, is "" or 0. */
 const char *json_text(const json_t *o, const char *key);
 double json_value(const json_t *o, const char *key);

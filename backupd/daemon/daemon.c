@@ -69,14 +69,34 @@ tell_systemd(const struct daemon *d, int64_t wake)
 	    d->conf_error[0] != '\0' ? "; the configuration on disk is wrong" : "");
 }
 
-/* Wakes up when that time has come, and when somebody sets the clock. */
-static void
+/* Wakes up when that time has come, and when somebody sets the clock.  Returns false when that happened just now. */
+static bool
 set_timer(const struct daemon *d, int64_t wake)
 {
 	struct itimerspec at = { .it_value = { .tv_sec = wake == SCHEDULE_NEVER ? INT64_MAX / 1000000000 : (time_t)wake } };
 
-	if (timerfd_settime(d->timer, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &at, NULL) == -1 && errno != ECANCELED)
-		daemon_say(true, "cannot set the timer: %s", strerror(errno));
+	if (timerfd_settime(d->timer, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &at, NULL) == 0)
+		return (true);
+	if (errno == ECANCELED)
+		return (false);
+	daemon_say(true, "cannot set the timer: %s", strerror(errno));
+	return (true);
+}
+
+/* Once again when the clock is set meanwhile. */
+static int64_t
+work_off(struct daemon *d)
+{
+	int64_t now, wake;
+
+	do {
+		clock_look(d);
+		now = daemon_now();
+		wake = engine_tick(d->engine, now);
+		if (d->in_memory && wake > now + TEND_S)
+			wake = now + TEND_S;
+	} while (!set_timer(d, wake));
+	return (wake);
 }
 
 static void
@@ -89,19 +109,15 @@ end_when_quiet(struct daemon *d)
 void
 daemon_tick(struct daemon *d)
 {
-	int64_t now, wake;
+	int64_t wake;
 
+	d->in_memory = db_tend(d->db);
 	if (d->stopping) {
 		(void)engine_tick(d->engine, daemon_now());	/* starts nothing, but writes what could not be written before */
 		end_when_quiet(d);
 		return;
 	}
-	now = daemon_now();
-	d->in_memory = db_tend(d->db);
-	wake = engine_tick(d->engine, now);
-	if (d->in_memory && wake > now + TEND_S)
-		wake = now + TEND_S;
-	set_timer(d, wake);
+	wake = work_off(d);
 	if (d->workers != NULL)
 		sd_event_source_set_enabled(d->second, SD_EVENT_ON);
 	tell_systemd(d, wake);
@@ -233,6 +249,8 @@ block_signals(void)
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	/* Ignored by who started us, ends of workers would be lost. */
+	signal(SIGCHLD, SIG_DFL);
 }
 
 static int
@@ -263,6 +281,7 @@ tear_down(struct daemon *d)
 	for (size_t i = 0; i < sizeof(d->sources) / sizeof(d->sources[0]); i++)
 		sd_event_source_unref(d->sources[i]);
 	sd_event_source_unref(d->second);
+	sd_event_source_disable_unref(d->settle_later);
 	engine_free(d->engine);
 	db_close(d->db);
 	conf_free(d->conf);
@@ -288,7 +307,7 @@ daemon_main(const char *config)
 	daemon_settle(&d);
 	daemon_recover(&d);
 	daemon_tick(&d);
-	daemon_say(false, "ready: %zu jobs of %s", d.conf->njobs, config);
+	daemon_say(false, "ready: %zu job%s of %s", d.conf->njobs, d.conf->njobs == 1 ? "" : "s", config);
 	sd_notify(0, "READY=1");
 	rc = sd_event_loop(d.ev) < 0 ? 1 : 0;
 	daemon_say(false, "ended");

@@ -28,6 +28,7 @@ struct daemon {
 
 	/* daemon.c */
 	int64_t		 started;
+	int64_t		 clock_offset;		/* clock.c */
 	int		 timer;			/* timerfd: the next time of the schedule, by a clock that may be set */
 	sd_event_source	*sources[5], *second;
 	bool		 in_memory;		/* the state is not on the disk */
@@ -37,6 +38,8 @@ struct daemon {
 	/* runs.c */
 	struct worker	*workers;
 	bool		 settling, settle;	/* a worker reconciles; another one is to */
+	sd_event_source	*settle_later;		/* ... and one later on, as not all could be settled; NULL: it all was */
+	unsigned int	 settle_wait;		/* seconds until then */
 
 	struct interface *interface;		/* NULL: not there (yet) */
 
@@ -54,6 +57,14 @@ void daemon_tick(struct daemon *d);
 /** daemon_now(): Seconds since 1970. */
 int64_t daemon_now(void);
 
+/* ---- clock.c ---- */
+
+/** clock_look(d): Whether the clock was set since the last look, which is told. */
+void clock_look(struct daemon *d);
+
+/** clock_told(seconds, out, n): What to tell of a clock that was set forward by ${seconds}, or back by -${seconds}. */
+void clock_told(int64_t seconds, char *out, size_t n);
+
 /* ---- reload.c ---- */
 
 /** daemon_load(d, err): Read the configuration, and have it in force.  Fails: -1, and the old one is. */
@@ -68,6 +79,9 @@ extern const struct engine_ops daemon_engine_ops;
 
 /** daemon_recover(d): Runs that were running when the last daemon died: those whose workers live are waited for, the others have been interrupted. */
 void daemon_recover(struct daemon *d);
+
+/** daemon_unheard(d, w): Take up what ${w}, which is not our child, did for machines, as far as the database does not know it yet (unheard.c). */
+void daemon_unheard(struct daemon *d, struct worker *w);
 
 /** daemon_settle(d): Have what dead runs did to guests undone. */
 void daemon_settle(struct daemon *d);

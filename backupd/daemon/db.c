@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "db_private.h"
 
@@ -114,20 +114,25 @@ prepare_schema(sqlite3 *s, struct err *err)
 	return (strtol(version, NULL, 10) < VERSION ? upgrade(s, strtol(version, NULL, 10), err) : 0);
 }
 
+/* A commit is durable when it returns. */
+static const char usual[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -1024;";
+/* Without the file that connections share: a disk that takes no byte more has no room for it, and there is only this one. */
+static const char alone[] = "PRAGMA locking_mode = EXCLUSIVE;";
+
 /* Fails: -1 and *${s} is NULL. */
 static int
-connect_to(const char *path, sqlite3 **s, struct err *err)
+connect_to(const char *path, const char *pragmas, sqlite3 **s, struct err *err)
 {
-	if (sqlite3_open_v2(path != NULL ? path : ":memory:", s, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
+	const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (pragmas == alone ? 0 : SQLITE_OPEN_CREATE);
+
+	if (sqlite3_open_v2(path != NULL ? path : ":memory:", s, flags, NULL) != SQLITE_OK) {
 		if (*s == NULL)
 			return (err_nomem(err));
 		sql_fail(*s, err);
 		goto fail;
 	}
 	sqlite3_busy_timeout(*s, BUSY_MS);
-	/* A commit is durable when it returns. */
-	if (script(*s, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -1024;", err) == -1 ||
-	    prepare_schema(*s, err) == -1)
+	if (script(*s, pragmas, err) == -1 || prepare_schema(*s, err) == -1)
 		goto fail;
 	return (0);
 fail:
@@ -169,11 +174,11 @@ set_aside(const struct db *db, const struct err *why, struct err *err)
 static int
 connect_disk(struct db *db, struct err *err)
 {
-	if (connect_to(db->path, &db->sql, err) == 0)
+	if (connect_to(db->path, usual, &db->sql, err) == 0)
 		return (0);
 	if (err->code != EBADMSG && err->code != ENOTSUP)
 		return (-1);
-	return (set_aside(db, err, err) == -1 ? -1 : connect_to(db->path, &db->sql, err));
+	return (set_aside(db, err, err) == -1 ? -1 : connect_to(db->path, usual, &db->sql, err));
 }
 
 static int
@@ -194,13 +199,15 @@ leave_disk(struct db *db, const struct err *why, struct err *err)
 	struct err ignored = ERR_INIT;
 	sqlite3 *memory = NULL;
 
-	if (connect_to(NULL, &memory, err) == -1)
+	if (connect_to(NULL, usual, &memory, err) == -1)
 		return (-1);
+	if (db->sql == NULL)
+		(void)connect_to(db->path, alone, &db->sql, &ignored);
 	db->unread = db->sql == NULL;
 	if (db->sql != NULL && copy(db->sql, memory, &ignored) == -1) {
 		db->unread = true;
 		sqlite3_close(memory);
-		if (connect_to(NULL, &memory, err) == -1)
+		if (connect_to(NULL, usual, &memory, err) == -1)
 			return (-1);
 	}
 	sqlite3_close(db->sql);
@@ -222,7 +229,7 @@ db_open(const char *folder, db_say *say, void *arg, struct err *err)
 	}
 	db->say = say;
 	db->arg = arg;
-	if (folder == NULL ? connect_to(NULL, &db->sql, err) == -1 : connect_disk(db, &why) == -1 && leave_disk(db, &why, err) == -1)
+	if (folder == NULL ? connect_to(NULL, usual, &db->sql, err) == -1 : connect_disk(db, &why) == -1 && leave_disk(db, &why, err) == -1)
 		goto fail;
 	return (db);
 fail:
@@ -245,8 +252,9 @@ static int
 set_unread_aside(struct db *db, struct err *err)
 {
 	struct err why = ERR_INIT;
+	struct stat st;
 
-	if (!db->unread || access(db->path, F_OK) == -1)
+	if (!db->unread || stat(db->path, &st) == -1 || st.st_size == 0)
 		return (0);
 	err_set(&why, 0, "it could not be read until now");
 	if (set_aside(db, &why, err) == -1)

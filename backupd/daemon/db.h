@@ -85,13 +85,14 @@ struct run_end {
 	enum run_state	 state;		/* not RUN_QUEUED, RUN_RUNNING */
 	int64_t		 finished;
 	const char	*message;	/* NULL: nothing to say */
-	int64_t		 retry_at;	/* it is tried again at this time; RUN_NO_TIME: it is not */
-	bool		 requeue;	/* queue it again at once, unless this was such a run already */
+	bool		 again;		/* it is queued again */
+	int64_t		 retry_at;	/* ... for then; RUN_NO_TIME: at once */
 };
 
 /**
  * db_finish(db, id, end, next, err):
- * It has ended.  Its sums are those of its machines; what follows it is queued in the same transaction, with its id in *${next}, or 0.
+ * It has ended.  Its sums are those of its machines; what follows it is queued in the same transaction, with its id in *${next}, or 0.  When the whole
+ * job has succeeded, a retry that waits is not needed any more.
  */
 int db_finish(struct db *db, int64_t id, const struct run_end *end, int64_t *next, struct err *err);
 
@@ -119,6 +120,9 @@ int db_run(struct db *db, int64_t id, struct run *r, struct err *err);
 
 /** db_done(db, r, out, err): Append the machines that earlier attempts of ${r} have backed up, one on a line. */
 int db_done(struct db *db, const struct run *r, struct buf *out, struct err *err);
+
+/** db_has_machine(db, m): Whether ${m}'s run has a record of that machine in that state. */
+bool db_has_machine(struct db *db, const struct machine *m);
 
 /** db_last(db, job, r, err): The last run of ${job} that has ended: 1; 0 when there is none. */
 int db_last(struct db *db, const char *job, struct run *r, struct err *err);

@@ -9,7 +9,7 @@ db_run_row(sqlite3_stmt *st, struct run *r)
 {
 	char word[32];
 
-	*r = (struct run){ .id = sql_number(st, 0), .full = sql_number(st, 3) == 1, .attempt = (int)sql_number(st, 6), .requeued = sql_number(st, 7) == 1,
+	*r = (struct run){ .id = sql_number(st, 0), .full = sql_number(st, 3) == 1, .attempt = (int)sql_number(st, 6), .requeued = (int)sql_number(st, 7),
 		.due = sql_number(st, 8), .queued = sql_number(st, 9), .not_before = sql_number(st, 10), .started = sql_number(st, 11),
 		.finished = sql_number(st, 12), .succeeded = (unsigned int)sql_number(st, 14), .failed = (unsigned int)sql_number(st, 15),
 		.read = sql_number(st, 16), .stored = sql_number(st, 17), .first = sql_number(st, 19) > 0 ? sql_number(st, 19) : 0 };
@@ -78,6 +78,21 @@ db_run(struct db *db, int64_t id, struct run *r, struct err *err)
 	return (one_run(sql_prepare(db->sql, err, "SELECT " DB_RUN_COLUMNS " FROM runs r WHERE r.id = ?1", "i", id), r, err));
 }
 
+bool
+db_has_machine(struct db *db, const struct machine *m)
+{
+	struct err err = ERR_INIT;
+	sqlite3_stmt *st = sql_prepare(db->sql, &err, "SELECT 1 FROM machines WHERE run = ?1 AND vm = ?2 AND state = ?3", "itt", m->run, m->vm,
+	    run_state_name(m->state));
+	bool has;
+
+	if (st == NULL)
+		return (false);
+	has = sql_next(st, &err) == 1;
+	sqlite3_finalize(st);
+	return (has);
+}
+
 int
 db_done(struct db *db, const struct run *r, struct buf *out, struct err *err)
 {
@@ -104,7 +119,8 @@ int
 db_last(struct db *db, const char *job, struct run *r, struct err *err)
 {
 	return (one_run(sql_prepare(db->sql, err, "SELECT " DB_RUN_COLUMNS " FROM runs r WHERE r.job = ?1 AND r.state NOT IN ('queued', 'running') "
-	    "ORDER BY r.finished DESC, r.id DESC LIMIT 1", "t", job), r, err));
+	    /* What ended later than now did so before the clock was set back. */
+	    "ORDER BY r.finished > CAST(strftime('%s', 'now') AS INTEGER), r.finished DESC, r.started IS NULL, r.id DESC LIMIT 1", "t", job), r, err));
 }
 
 int64_t

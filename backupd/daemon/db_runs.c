@@ -53,6 +53,14 @@ check_room(struct db *db, const struct run *r, struct err *err)
 	return (0);
 }
 
+/* Those that wait for their time. */
+static int
+drop_retries(struct db *db, const char *job, int64_t now, const char *why, struct err *err)
+{
+	return (sql_run(db->sql, err, "UPDATE runs SET state = 'cancelled', finished = ?2, message = ?3 WHERE job = ?1 AND state = 'queued' "
+	    "AND not_before IS NOT NULL", "tit", job, now, why));
+}
+
 static int
 queue(struct db *db, void *arg, struct err *err)
 {
@@ -60,9 +68,7 @@ queue(struct db *db, void *arg, struct err *err)
 
 	if (check_room(db, r, err) == -1)
 		return (-1);
-	if (r->reason != RUN_REQUEST && (sql_run(db->sql, err, "UPDATE runs SET state = 'cancelled', finished = ?2, "
-	    "message = 'the job was due again before it was tried again' WHERE job = ?1 AND state = 'queued' AND not_before IS NOT NULL", "ti", r->job,
-	    r->queued) == -1 ||
+	if (r->reason != RUN_REQUEST && (drop_retries(db, r->job, r->queued, "the job was due again before it was tried again", err) == -1 ||
 	    sql_run(db->sql, err, "UPDATE jobs SET last = ?2 WHERE name = ?1", "ti", r->job, r->due) == -1))
 		return (-1);
 	return (insert_run(db, r, err));
@@ -73,7 +79,7 @@ db_queue(struct db *db, struct run *r, struct err *err)
 {
 	r->attempt = 1;
 	r->first = 0;
-	r->requeued = false;
+	r->requeued = 0;
 	return (db_change(db, queue, r, err));
 }
 
@@ -182,8 +188,8 @@ queue_next(struct db *db, const struct run *r, struct finished *f, struct err *e
 	next.attempt++;
 	next.first = r->first != 0 ? r->first : r->id;
 	next.queued = f->end->finished;
-	next.not_before = f->end->requeue ? RUN_NO_TIME : f->end->retry_at;
-	next.requeued = f->end->requeue;
+	next.not_before = f->end->retry_at;
+	next.requeued += f->end->state == RUN_INTERRUPTED;
 	if (insert_run(db, &next, err) == -1)
 		return (-1);
 	f->next = next.id;
@@ -207,11 +213,10 @@ finish(struct db *db, void *arg, struct err *err)
 	if (sql_run(db->sql, err, "UPDATE runs SET state = ?2, finished = ?3, message = ?4, process = NULL WHERE id = ?1", "itit", f->id,
 	    run_state_name(e->state), e->finished, e->message) == -1)
 		return (-1);
-	if (e->state == RUN_SUCCEEDED && r.domain[0] == '\0' && succeeded(db, r.job, NULL, e->finished, err) == -1)
+	if (e->state == RUN_SUCCEEDED && r.domain[0] == '\0' && (succeeded(db, r.job, NULL, e->finished, err) == -1 ||
+	    drop_retries(db, r.job, e->finished, "the job has succeeded before it was tried again", err) == -1))
 		return (-1);
-	if ((e->requeue && !r.requeued) || (!e->requeue && e->retry_at != RUN_NO_TIME))
-		return (queue_next(db, &r, f, err));
-	return (0);
+	return (e->again ? queue_next(db, &r, f, err) : 0);
 }
 
 int

@@ -12,6 +12,7 @@
 #include "window.h"
 
 #define AGAIN_S		10	/* after the state could not be written */
+#define MAX_INTERRUPTED	10	/* times that a run is queued again after it was interrupted */
 
 struct engine_job {
 	const struct conf_job	*conf;
@@ -172,11 +173,41 @@ is_busy(const struct engine_job *j, const struct runs *active)
 	return (false);
 }
 
+/* Whether it is tried again.  One that was interrupted is, whatever its job's retries: at once, and then with the same growing waits. */
+static void
+plan_again(const struct run *r, const struct engine_job *j, struct run_end *end)
+{
+	const struct conf_job *job = j->conf;
+	int failures = r->attempt - r->requeued;
+
+	if (end->state == RUN_INTERRUPTED) {
+		end->again = r->requeued < MAX_INTERRUPTED;
+		if (r->requeued > 0)
+			end->retry_at = end->finished + schedule_retry_wait(job->retry_wait, r->requeued);
+	} else if (end->state == RUN_FAILED && failures <= job->retries) {
+		end->again = true;
+		end->retry_at = end->finished + schedule_retry_wait(job->retry_wait, failures);
+	} else if (end->state == RUN_CANCELLED && failures <= job->retries && j->overran == r->id && j->window != NULL) {
+		end->again = true;
+		end->retry_at = window_opens(j->window, (time_t)end->finished);
+	}
+}
+
+static void
+tell_again(struct engine *e, const struct run *r, const struct run_end *end, int64_t next)
+{
+	if (end->retry_at == RUN_NO_TIME)
+		tell(e, r->job, "run %" PRId64 " was interrupted, and is queued again as run %" PRId64, r->id, next);
+	else
+		tell(e, r->job, "%sis tried again in %" PRId64 " s, as run %" PRId64, end->state == RUN_INTERRUPTED ? "was interrupted again, and " : "",
+		    end->retry_at - end->finished, next);
+}
+
 /* What follows the run is told, too. */
 static int
 write_end(struct engine *e, int64_t id, enum run_state state, const char *message, int64_t when, struct err *err)
 {
-	struct run_end end = { .state = state, .finished = when, .message = message, .retry_at = RUN_NO_TIME, .requeue = state == RUN_INTERRUPTED };
+	struct run_end end = { .state = state, .finished = when, .message = message, .retry_at = RUN_NO_TIME };
 	const struct engine_job *j;
 	int64_t next = 0;
 	struct run r;
@@ -184,21 +215,13 @@ write_end(struct engine *e, int64_t id, enum run_state state, const char *messag
 
 	if ((rc = db_run(e->db, id, &r, err)) != 1)
 		return (rc);
-	j = find_job(e, r.job);
-	if (j == NULL)
-		end.requeue = false;
-	else if (r.attempt <= j->conf->retries && state == RUN_FAILED)
-		end.retry_at = when + schedule_retry_wait(j->conf->retry_wait, r.attempt);
-	else if (r.attempt <= j->conf->retries && state == RUN_CANCELLED && j->overran == id && j->window != NULL)
-		end.retry_at = window_opens(j->window, (time_t)when);
+	if ((j = find_job(e, r.job)) != NULL)
+		plan_again(&r, j, &end);
 	if (db_finish(e->db, id, &end, &next, err) == -1)
 		return (-1);
 	e->ops->changed(e->arg, id);
 	if (next != 0) {
-		if (end.requeue)
-			tell(e, r.job, "run %" PRId64 " was interrupted, and is queued again as run %" PRId64, id, next);
-		else
-			tell(e, r.job, "is tried again in %" PRId64 " s, as run %" PRId64, end.retry_at - when, next);
+		tell_again(e, &r, &end, next);
 		e->ops->changed(e->arg, next);
 	}
 	if (db_trim(e->db, r.job, e->conf->daemon.history, e->ops->gone, e->arg, err) == -1)

@@ -51,7 +51,8 @@ void engine_hold(struct engine *e);
 
 /**
  * engine_ended(e, id, state, message, now):
- * A run has ended in ${state}: as its job has it, it is tried again.  One that was interrupted is queued again at once, once.  One that its window's end
+ * A run has ended in ${state}: as its job has it, it is tried again.  One that was interrupted is queued again at once; when that happens to it again and
+ * again, after growing waits, as something in it may be what interrupts it.  One that its window's end
  * has cancelled is tried again no earlier than the window opens.
  */
 void engine_ended(struct engine *e, int64_t id, enum run_state state, const char *message, int64_t now);

@@ -134,8 +134,6 @@ warnings(const struct daemon *d)
 
 	if (d->in_memory)
 		json_array_append_new(a, json_string("queue and history are in memory only: see to the disk of the state folder"));
-	if (d->conf_error[0] != '\0')
-		json_array_append_new(a, json_string("the configuration on disk is wrong, and was not taken"));
 	return (a);
 }
 

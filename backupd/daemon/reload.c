@@ -61,6 +61,6 @@ daemon_reload(struct daemon *d)
 		daemon_say(true, "%s", d->conf_error);
 		daemon_say(true, "the configuration is not changed: the one read before stays in force");
 	} else
-		daemon_say(false, "read %s again: %zu jobs", d->config, d->conf->njobs);
+		daemon_say(false, "read %s again: %zu job%s", d->config, d->conf->njobs, d->conf->njobs == 1 ? "" : "s");
 	sd_notify(0, "READY=1");
 }

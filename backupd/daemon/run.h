@@ -26,7 +26,7 @@ struct run {
 	enum run_state	state;
 	int		attempt;		/* from 1 */
 	int64_t		first;			/* the first attempt of a retry; 0: this is it */
-	bool		requeued;		/* it goes on for one that was interrupted */
+	int		requeued;		/* how many of the attempts before it were interrupted */
 	int64_t		due;			/* of the schedule; none when it was requested */
 	int64_t		queued;
 	int64_t		not_before;		/* a retry waits */

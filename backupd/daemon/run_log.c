@@ -114,9 +114,10 @@ run_log_remove(int64_t id)
 }
 
 void
-run_log_sweep(bool (*known)(void *arg, int64_t id), void *arg)
+run_log_sweep(bool (*wanted)(void *arg, int64_t id, bool notes), void *arg)
 {
 	char path[4096], *end;
+	bool notes;
 	struct dirent *d;
 	long long id;
 	DIR *dir;
@@ -127,7 +128,8 @@ run_log_sweep(bool (*known)(void *arg, int64_t id), void *arg)
 	/* cppcheck-suppress readdirCalled ; glibc's is safe for threads with a DIR each */
 	while ((d = readdir(dir)) != NULL) {
 		id = strtoll(d->d_name, &end, 10);
-		if (end != d->d_name && (strcmp(end, ".log") == 0 || strcmp(end, ".result") == 0) && !known(arg, id))
+		notes = strcmp(end, ".result") == 0;
+		if (end != d->d_name && (notes || strcmp(end, ".log") == 0) && !wanted(arg, id, notes))
 			(void)unlinkat(dirfd(dir), d->d_name, 0);
 	}
 	closedir(dir);
@@ -141,18 +143,87 @@ run_result_path(int64_t id)
 	return (path_of(path, sizeof(path), id, "result") == 0 ? strdup(path) : NULL);
 }
 
-int
-run_result_get(int64_t id)
+/* All of the notes, for ${take}(), line by line, until that returns false. */
+static void
+each_line(int64_t id, bool (*take)(void *arg, char *line), void *arg)
 {
-	char path[4096], text[8] = "";
+	char path[4096], *line = NULL;
+	size_t size = 0, all = 0;
 	ssize_t n;
+	FILE *f;
 	int fd;
 
 	if (path_of(path, sizeof(path), id, "result") == -1 || (fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)) == -1)
-		return (-1);
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	return (n == 2 && text[0] >= '0' && text[0] <= '2' && text[1] == '\n' ? text[0] - '0' : -1);
+		return;
+	if ((f = fdopen(fd, "r")) == NULL) {
+		close(fd);
+		return;
+	}
+	while (all < RUN_LOG_MAX && (n = getline(&line, &size, f)) > 0) {
+		all += (size_t)n;
+		/* The last one may be unfinished. */
+		if (line[n - 1] != '\n')
+			break;
+		line[n - 1] = '\0';
+		if (!take(arg, line))
+			break;
+	}
+	free(line);
+	fclose(f);
+}
+
+struct result {
+	int	 status;
+	char	*why;
+	size_t	 n;
+};
+
+static bool
+take_end(void *arg, char *line)
+{
+	struct result *r = arg;
+
+	if (strncmp(line, "exit ", 5) != 0 || line[5] < '0' || line[5] > '2' || line[6] != ' ')
+		return (true);
+	r->status = line[5] - '0';
+	snprintf(r->why, r->n, "%s", line + 7);
+	return (false);
+}
+
+int
+run_result_get(int64_t id, char *why, size_t n)
+{
+	struct result r = { -1, why, n };
+
+	each_line(id, take_end, &r);
+	return (r.status);
+}
+
+struct events {
+	void	(*each)(void *arg, int64_t when, const char *event);
+	void	 *arg;
+};
+
+static bool
+take_event(void *arg, char *line)
+{
+	const struct events *e = arg;
+	long long when;
+	char *end;
+
+	errno = 0;
+	when = strtoll(line, &end, 10);
+	if (errno == 0 && end != line && *end == ' ')
+		e->each(e->arg, when, end + 1);
+	return (true);
+}
+
+void
+run_result_each(int64_t id, void (*each)(void *arg, int64_t when, const char *event), void *arg)
+{
+	struct events e = { each, arg };
+
+	each_line(id, take_event, &e);
 }
 
 void

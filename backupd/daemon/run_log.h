@@ -1,7 +1,7 @@
 /*
  * run_log.h - what runs had to say: a file for each, in the folder "log" of the state folder, of bounded size.
  *
- * A run's result stands beside it from the moment that its worker has come to its end until the end is in the database: a worker may outlive the daemon.
+ * What its worker notes (run_result.h) stands beside it until the run's end is in the database: a worker may outlive the daemon.
  * Threads: one at a time.  Blocks: on the disk.
  */
 #ifndef OVB_RUN_LOG_H
@@ -38,14 +38,17 @@ int run_log_read(int64_t id, size_t limit, struct buf *out, struct err *err);
 /** run_log_remove(id): The log and the result. */
 void run_log_remove(int64_t id);
 
-/** run_log_sweep(known, arg): Remove those of runs that ${known} does not know. */
-void run_log_sweep(bool (*known)(void *arg, int64_t id), void *arg);
+/** run_log_sweep(wanted, arg): Remove the logs, and the notes of workers (${notes}), that are not wanted any more. */
+void run_log_sweep(bool (*wanted)(void *arg, int64_t id, bool notes), void *arg);
 
-/** run_result_path(id): Where its worker writes its exit status.  NULL: out of memory.  The caller's to free(). */
+/** run_result_path(id): Where its worker notes what it does.  NULL: out of memory.  The caller's to free(). */
 char *run_result_path(int64_t id);
 
-/** run_result_get(id): The exit status, or -1 when there is none. */
-int run_result_get(int64_t id);
+/** run_result_get(id, why, n): The exit status, and what there was to say to ${why}; -1: it has not come to its end. */
+int run_result_get(int64_t id, char *why, size_t n);
+
+/** run_result_each(id, each, arg): Tell ${each} the events, each with its time. */
+void run_result_each(int64_t id, void (*each)(void *arg, int64_t when, const char *event), void *arg);
 
 /** run_result_remove(id): It is in the database. */
 void run_result_remove(int64_t id);

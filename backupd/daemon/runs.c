@@ -2,10 +2,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "daemon_private.h"
 #include "earlier.h"
 #include "io.h"
+
+#define SETTLE_S	30	/* until what could not be settled is tried again; twice as long each time ... */
+#define SETTLE_MAX_S	1800	/* ... up to that */
 
 static const struct worker_ops ops;
 
@@ -171,6 +175,8 @@ forget_result(struct daemon *d, int64_t id)
 static void
 run_done(struct daemon *d, struct worker *w)
 {
+	if (w->adopted)
+		daemon_unheard(d, w);
 	if (w->state == RUN_SUCCEEDED)
 		daemon_say(false, "job %s: run %" PRId64 " succeeded", w->job, w->run);
 	else
@@ -180,6 +186,30 @@ run_done(struct daemon *d, struct worker *w)
 		d->settle = true;
 	engine_ended(d->engine, w->run, w->state, w->message, daemon_now());
 	forget_result(d, w->run);
+}
+
+static int
+on_settle(sd_event_source *s, uint64_t usec, void *arg)
+{
+	(void)s;
+	(void)usec;
+	daemon_settle(arg);
+	daemon_tick(arg);
+	return (0);
+}
+
+/* A guest that could not be thawed, a libvirt that is away: both come back, and nobody else may look for a day. */
+static void
+settled(struct daemon *d, const struct worker *w)
+{
+	d->settle_later = sd_event_source_disable_unref(d->settle_later);
+	if (w->state == RUN_SUCCEEDED || d->stopping) {
+		d->settle_wait = 0;
+		return;
+	}
+	d->settle_wait = d->settle_wait == 0 ? SETTLE_S : d->settle_wait < SETTLE_MAX_S ? 2 * d->settle_wait : d->settle_wait;
+	daemon_say(true, "what interrupted runs did to guests is not settled yet, and is tried again in %u s: %s", d->settle_wait, w->message);
+	(void)sd_event_add_time_relative(d->ev, &d->settle_later, CLOCK_MONOTONIC, d->settle_wait * UINT64_C(1000000), 0, on_settle, d);
 }
 
 static void
@@ -192,8 +222,7 @@ worker_done(void *arg, struct worker *w)
 		run_done(d, w);
 	else {
 		d->settling = false;
-		if (w->state != RUN_SUCCEEDED)
-			daemon_say(true, "what interrupted runs did to guests is not settled yet: %s", w->message);
+		settled(d, w);
 	}
 	worker_free(w);
 	if (d->settle)
@@ -238,31 +267,39 @@ recover_one(struct daemon *d, const struct run *r)
 {
 	struct worker_settings set = settings(d, conf_find_job(d->conf, r->job));
 	struct worker *w = r->process[0] != '\0' ? worker_adopt(d->ev, r, &set, &ops, d) : NULL;
-	int result;
 
 	if (w != NULL) {
 		daemon_say(true, "job %s: run %" PRId64 " of an earlier daemon is on its end, which is waited for", r->job, r->id);
 		add_worker(d, w);
 		return;
 	}
-	result = run_result_get(r->id);
-	daemon_say(true, "job %s: run %" PRId64 "%s", r->job, r->id, result == -1 ? " was interrupted: the daemon, or the machine, went down" :
-	    " came to its end when the daemon was gone");
-	engine_ended(d->engine, r->id, result == -1 ? RUN_INTERRUPTED : result == 0 ? RUN_SUCCEEDED : RUN_FAILED,
-	    result == 0 ? NULL : result == -1 ? "the daemon, or the machine, went down while it ran" : "it failed when the daemon was gone: see its log",
-	    daemon_now());
+	if ((w = worker_gone(r, &ops, d)) == NULL) {
+		daemon_say(true, "job %s: run %" PRId64 ": out of memory", r->job, r->id);
+		return;
+	}
+	daemon_unheard(d, w);
+	worker_judge_noted(w);
+	worker_log_end(w);
+	if (w->state == RUN_INTERRUPTED)
+		daemon_say(true, "job %s: run %" PRId64 " was interrupted: %s", r->job, r->id, w->message);
+	else
+		daemon_say(w->state != RUN_SUCCEEDED, "job %s: run %" PRId64 " came to its end when the daemon was gone: %s%s%s", r->job, r->id,
+		    run_state_name(w->state), w->message[0] != '\0' ? ": " : "", w->message);
+	engine_ended(d->engine, r->id, w->state, w->message, daemon_now());
+	worker_free(w);
 	forget_result(d, r->id);
 }
 
 static bool
-known(void *arg, int64_t id)
+wanted(void *arg, int64_t id, bool notes)
 {
 	struct daemon *d = arg;
 	struct err err = ERR_INIT;
 	struct run r;
+	int rc = db_run(d->db, id, &r, &err);
 
 	/* When it cannot be told, nothing is removed. */
-	return (db_run(d->db, id, &r, &err) != 0);
+	return (notes ? rc == -1 || (rc == 1 && r.state == RUN_RUNNING) : rc != 0);
 }
 
 void
@@ -279,5 +316,5 @@ daemon_recover(struct daemon *d)
 	runs_free(&active);
 	/* A database that was set aside may be looked into, with its logs. */
 	if (!d->in_memory)
-		run_log_sweep(known, d);
+		run_log_sweep(wanted, d);
 }

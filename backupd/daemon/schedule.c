@@ -83,7 +83,9 @@ schedule_look(const struct schedule *s, const char *host, int64_t now)
 static int64_t
 may_start(const struct waiting *w, bool paused, int64_t now)
 {
-	int64_t from = w->run->not_before > now ? w->run->not_before : now;
+	/* No retry waits longer: the clock was set back. */
+	bool waits = w->run->not_before > now && w->run->not_before <= now + DAY;
+	int64_t from = waits ? w->run->not_before : now;
 
 	if (w->run->reason == RUN_REQUEST)
 		return (from);

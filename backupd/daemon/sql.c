@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 int
 sql_code(int code)
@@ -33,9 +34,13 @@ int
 sql_fail(sqlite3 *s, struct err *err)
 {
 	const char *file = sqlite3_db_filename(s, "main");
+	int code = sql_code(sqlite3_extended_errcode(s)), os = code == EIO ? sqlite3_system_errno(s) : 0;
+	char reason[128];
 
-	err_set(err, 0, "state database %s: %s", file != NULL && file[0] != '\0' ? file : "in memory", sqlite3_errmsg(s));
-	err->code = sql_code(sqlite3_extended_errcode(s));
+	err_set(err, 0, "state database %s: %s%s%s%s", file != NULL && file[0] != '\0' ? file : "in memory", sqlite3_errmsg(s), os != 0 ? " (" : "",
+	    os != 0 ? strerror_r(os, reason, sizeof(reason)) : "", os != 0 ? ")" : "");
+	/* "disk I/O error" is anything to SQLite. */
+	err->code = os == EDQUOT ? ENOSPC : os == ENOSPC || os == EROFS ? os : code;
 	return (-1);
 }
 

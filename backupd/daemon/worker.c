@@ -45,7 +45,7 @@ take_event(struct worker *w, const char *line)
 	char text[RUN_TEXT_LEN] = "";
 	struct machine m;
 
-	switch (worker_event(w, line, &m, text, sizeof(text))) {
+	switch (worker_event(w, line, time(NULL), &m, text, sizeof(text))) {
 	case WORKER_EVENT_MACHINE:
 		note(w, m.state != RUN_SUCCEEDED, text);
 		w->ops->machine(w->arg, w, &m);
@@ -138,6 +138,8 @@ judge(struct worker *w, int status, bool known)
 		w->state = RUN_INTERRUPTED;
 		if (known)
 			snprintf(w->message, sizeof(w->message), "the run was killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+		else
+			snprintf(w->message, sizeof(w->message), "the daemon, or the machine, went down while it ran");
 		w->was_killed = true;
 	} else {
 		w->state = RUN_FAILED;
@@ -149,12 +151,32 @@ judge(struct worker *w, int status, bool known)
 	}
 }
 
+void
+worker_judge_noted(struct worker *w)
+{
+	int result = run_result_get(w->run, w->last_line, sizeof(w->last_line));
+
+	judge(w, result > 0 ? result << 8 : 0, result != -1);
+}
+
+void
+worker_log_end(struct worker *w)
+{
+	char text[2 * RUN_TEXT_LEN];
+
+	/* What it said last stands there already. */
+	if (w->message[0] == '\0' || strcmp(w->message, w->last_line) == 0)
+		snprintf(text, sizeof(text), "%s", run_state_name(w->state));
+	else
+		snprintf(text, sizeof(text), "%s: %s", run_state_name(w->state), w->message);
+	run_log_line(&w->log, text);
+}
+
 static int
 on_end(sd_event_source *s, int fd, uint32_t events, void *arg)
 {
 	struct worker *w = arg;
 	siginfo_t info = { .si_pid = 0 };
-	int result;
 
 	(void)s;
 	(void)fd;
@@ -163,17 +185,15 @@ on_end(sd_event_source *s, int fd, uint32_t events, void *arg)
 	for (int i = 0; i < 2; i++)
 		while (w->sources[i] != NULL && read_some(w, i))
 			continue;
-	if (w->adopted) {
-		result = run_result_get(w->run);
-		judge(w, result > 0 ? result << 8 : 0, result != -1);
-	} else if (waitid(P_PID, (id_t)w->pid, &info, WEXITED) == 0)
+	if (w->adopted)
+		worker_judge_noted(w);
+	else if (waitid(P_PID, (id_t)w->pid, &info, WEXITED) == 0)
 		judge(w, info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status & 0x7f, true);
 	else
 		judge(w, 0, false);
 	w->pid = -1;
 	w->sources[2] = sd_event_source_disable_unref(w->sources[2]);
-	if (w->message[0] != '\0')
-		run_log_line(&w->log, w->message);
+	worker_log_end(w);
 	w->ops->done(w->arg, w);
 	return (0);
 }
@@ -239,6 +259,7 @@ worker_start(sd_event *ev, const struct run *r, const struct conf_job *job, cons
 	struct worker *w = new_worker(r->id, set, ops, arg);
 	struct err why = ERR_INIT;
 	struct worker_spawn sp;
+	char begins[64];
 
 	if (w == NULL) {
 		err_nomem(err);
@@ -249,6 +270,8 @@ worker_start(sd_event *ev, const struct run *r, const struct conf_job *job, cons
 	if (run_log_open(&w->log, r->id, &why) == -1)
 		note(w, true, why.text);
 	run_result_remove(r->id);
+	snprintf(begins, sizeof(begins), "begins (%s, attempt %d)", run_reason_name(r->reason), r->attempt);
+	run_log_line(&w->log, begins);
 	if (worker_spawn_run(&sp, r, set, err) == -1 || begin(w, ev, &sp, db, err) == -1) {
 		run_log_line(&w->log, err->text);
 		worker_free(w);
@@ -273,6 +296,21 @@ worker_reconcile(sd_event *ev, const struct worker_settings *set, const struct w
 		worker_free(w);
 		return (NULL);
 	}
+	return (w);
+}
+
+struct worker *
+worker_gone(const struct run *r, const struct worker_ops *ops, void *arg)
+{
+	const struct worker_settings none = { .conf_fd = -1 };
+	struct worker *w = new_worker(r->id, &none, ops, arg);
+	struct err err = ERR_INIT;
+
+	if (w == NULL)
+		return (NULL);
+	snprintf(w->job, sizeof(w->job), "%s", r->job);
+	w->adopted = w->guests = true;
+	(void)run_log_open(&w->log, r->id, &err);
 	return (w);
 }
 
@@ -326,13 +364,24 @@ worker_stop(struct worker *w, enum run_state state, const char *why)
 	send_signal(w, SIGCONT);
 }
 
+static bool
+is_stalled(const struct worker *w, int64_t now)
+{
+	return (w->at == WORKER_RUNS && w->set.stall_ms > 0 && now - w->sign_ms >= w->set.stall_ms);
+}
+
 void
 worker_watch(struct worker *w)
 {
 	char text[RUN_TEXT_LEN];
 	int64_t now = deadline_now();
 
-	if (w->at == WORKER_RUNS && w->set.stall_ms > 0 && now - w->sign_ms >= w->set.stall_ms) {
+	/* What it has said meanwhile counts: it may be this process that was stopped, or waited for its disk. */
+	if (is_stalled(w, now))
+		for (int i = 0; i < 2; i++)
+			while (w->sources[i] != NULL && read_some(w, i))
+				continue;
+	if (is_stalled(w, now)) {
 		snprintf(text, sizeof(text), "no sign of life for %" PRId64 " s (stall_timeout): it is ended", w->set.stall_ms / 1000);
 		w->ops->say(w->arg, w, true, text);
 		worker_stop(w, RUN_FAILED, text);

@@ -86,6 +86,15 @@ struct worker *worker_start(sd_event *ev, const struct run *r, const struct conf
 /** worker_adopt(ev, r, set, ops, arg): The worker of an earlier daemon, if it is still there: it is on its end, which is waited for.  NULL: it is not. */
 struct worker *worker_adopt(sd_event *ev, const struct run *r, const struct worker_settings *set, const struct worker_ops *ops, void *arg);
 
+/** worker_gone(r, ops, arg): The worker of an earlier daemon, of which only its notes are left.  NULL: out of memory. */
+struct worker *worker_gone(const struct run *r, const struct worker_ops *ops, void *arg);
+
+/** worker_judge_noted(w): How a worker that was not our child has ended, by its notes: ${w}->state and message. */
+void worker_judge_noted(struct worker *w);
+
+/** worker_log_end(w): How it ended, as the last line of its log. */
+void worker_log_end(struct worker *w);
+
 /** worker_reconcile(ev, set, ops, arg, err): virt-backupd --reconcile.  Fails: NULL. */
 struct worker *worker_reconcile(sd_event *ev, const struct worker_settings *set, const struct worker_ops *ops, void *arg, struct err *err);
 

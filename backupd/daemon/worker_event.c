@@ -5,7 +5,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "human.h"
 
@@ -27,11 +26,11 @@ count_of(const json_t *o, const char *key)
 }
 
 static void
-machine_begins(struct worker *w, const json_t *o)
+machine_begins(struct worker *w, const json_t *o, int64_t now)
 {
 	snprintf(w->vm, sizeof(w->vm), "%s", string_of(o, "vm"));
 	snprintf(w->phase, sizeof(w->phase), "preparing");
-	w->vm_started = time(NULL);
+	w->vm_started = now;
 	w->done = w->total = w->rate = 0;
 	w->left = 0;
 	w->machines = count_of(o, "machines");
@@ -72,9 +71,9 @@ machine_done(struct worker *w, const json_t *o, struct machine *m, char *text, s
 }
 
 static enum worker_event_kind
-machine_ended(struct worker *w, const json_t *o, bool good, struct machine *m, char *text, size_t n)
+machine_ended(struct worker *w, const json_t *o, bool good, int64_t now, struct machine *m, char *text, size_t n)
 {
-	*m = (struct machine){ .run = w->run, .started = w->vm_started, .finished = time(NULL), .frozen_ms = -1 };
+	*m = (struct machine){ .run = w->run, .started = w->vm_started, .finished = now, .frozen_ms = -1 };
 	snprintf(m->vm, sizeof(m->vm), "%s", string_of(o, "vm"));
 	m->sent = count_of(o, "sent");
 	if (good)
@@ -142,20 +141,20 @@ earlier(const json_t *o, char *text, size_t n)
 }
 
 enum worker_event_kind
-worker_event(struct worker *w, const char *line, struct machine *m, char *text, size_t n)
+worker_event(struct worker *w, const char *line, int64_t now, struct machine *m, char *text, size_t n)
 {
 	json_t *o = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
 	enum worker_event_kind kind = WORKER_EVENT_NONE;
 	const char *event = string_of(o, "event");
 
 	if (strcmp(event, "begin") == 0) {
-		machine_begins(w, o);
+		machine_begins(w, o, now);
 		kind = WORKER_EVENT_PROGRESS;
 	} else if (strcmp(event, "progress") == 0) {
 		progress(w, o);
 		kind = WORKER_EVENT_PROGRESS;
 	} else if (strcmp(event, "done") == 0 || strcmp(event, "failed") == 0)
-		kind = machine_ended(w, o, event[0] == 'd', m, text, n);
+		kind = machine_ended(w, o, event[0] == 'd', now, m, text, n);
 	else if (strcmp(event, "replicated") == 0)
 		kind = replicated(w, o, m, text, n);
 	else if (strcmp(event, "replication") == 0)

@@ -8,10 +8,10 @@ enum worker_event_kind { WORKER_EVENT_NONE, WORKER_EVENT_PROGRESS, WORKER_EVENT_
 	WORKER_EVENT_SENT };	/* text, and of ${m} what more was sent */
 
 /**
- * worker_event(w, line, m, text, n):
- * Take one line: how far it is goes to ${w}, what was done for a machine to ${m}, and what a log should say of it to ${text}.  What is not understood is
+ * worker_event(w, line, now, m, text, n):
+ * Take one line, which came at ${now}: how far it is goes to ${w}, what was done for a machine to ${m}, and what a log should say of it to ${text}.  What is not understood is
  * WORKER_EVENT_NONE.
  */
-enum worker_event_kind worker_event(struct worker *w, const char *line, struct machine *m, char *text, size_t n);
+enum worker_event_kind worker_event(struct worker *w, const char *line, int64_t now, struct machine *m, char *text, size_t n);
 
 #endif

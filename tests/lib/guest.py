@@ -663,7 +663,7 @@ class Guest:
             if agent and self.agent != 'none' and got == 'running':
                 try:
                     faults += ['the guest is frozen'] if self.frozen() else []
-                    self.exec('echo alive >/alive && sync -f /alive', timeout=10)
+                    self.exec('echo alive >/alive && sync -f /alive', timeout=60)
                 except Failure as e:
                     faults.append(str(e))
         wanted = {d.target: d.source for d in self.disks}

@@ -302,6 +302,7 @@ def serve(command):
 def shape(text):
     """Output without what differs from run to run."""
     text = re.sub(r'\b[kMGT]?B\b', 'B', re.sub(r'\d[\d.]*', 'N', text.replace(tap.WORK, ''))).strip()
+    text = re.sub(r'\bN (s|min|h|d)\b', 'N TIME', text)
     return re.sub(' +', ' ', text.replace('NZ-N', 'NZ'))    # two points of one second
 
 

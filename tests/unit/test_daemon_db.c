@@ -81,9 +81,9 @@ put(struct db *db, const char *job, enum run_reason reason, int64_t due)
 }
 
 static int64_t
-end(struct db *db, int64_t id, enum run_state state, int64_t retry_at, bool requeue)
+end(struct db *db, int64_t id, enum run_state state, int64_t retry_at, bool again)
 {
-	struct run_end e = { state, 2000, "why", retry_at, requeue };
+	struct run_end e = { .state = state, .finished = 2000, .message = "why", .again = again, .retry_at = retry_at };
 	struct err err = ERR_INIT;
 	int64_t next = -7;
 
@@ -173,23 +173,35 @@ test_what_follows(void **state)
 	(void)state;
 	empty_folder();
 	db = open_db();
-	/* Interrupted: once more, and no further. */
+	/* Interrupted, and once more. */
 	id = put(db, "a", RUN_SCHEDULE, 900);
 	assert_int_equal(db_start(db, id, 1500, &err), 0);
 	next = end(db, id, RUN_INTERRUPTED, RUN_NO_TIME, true);
 	r = get(db, next);
-	assert_true(r.state == RUN_QUEUED && r.reason == RUN_RETRY && r.attempt == 2 && r.requeued && r.due == 900 && r.not_before == RUN_NO_TIME);
-	assert_int_equal(end(db, next, RUN_INTERRUPTED, RUN_NO_TIME, true), 0);
+	assert_true(r.state == RUN_QUEUED && r.reason == RUN_RETRY && r.attempt == 2 && r.requeued == 1 && r.due == 900 && r.not_before == RUN_NO_TIME);
+	id = end(db, next, RUN_INTERRUPTED, 4000, true);
+	r = get(db, id);
+	assert_true(r.attempt == 3 && r.requeued == 2 && r.due == 900 && r.not_before == 4000);
 	/* It ends once: what comes later changes nothing. */
-	assert_int_equal(end(db, next, RUN_SUCCEEDED, 5000, false), 0);
+	assert_int_equal(end(db, next, RUN_SUCCEEDED, RUN_NO_TIME, true), 0);
 	assert_int_equal(get(db, next).state, RUN_INTERRUPTED);
+	r = get(db, end(db, id, RUN_FAILED, 5000, true));
+	assert_true(r.attempt == 4 && r.requeued == 2);
 	/* A retry waits, and the next time of the schedule takes its place. */
 	id = put(db, "a", RUN_SCHEDULE, 1000);
-	next = end(db, id, RUN_FAILED, 5000, false);
+	next = end(db, id, RUN_FAILED, 5000, true);
 	assert_int_equal(get(db, next).not_before, 5000);
 	id = put(db, "b", RUN_SCHEDULE, 1000);
 	assert_int_equal(get(db, next).state, RUN_QUEUED);
 	put(db, "a", RUN_SCHEDULE, 1100);
+	assert_int_equal(get(db, next).state, RUN_CANCELLED);
+	/* So does somebody who does not wait for it, when that succeeds; one machine alone is not the job. */
+	next = end(db, put(db, "d", RUN_SCHEDULE, 1000), RUN_FAILED, 5000, true);
+	r = (struct run){ .job = "d", .domain = "only", .reason = RUN_REQUEST, .due = RUN_NO_TIME, .queued = 1, .not_before = RUN_NO_TIME };
+	assert_int_equal(db_queue(db, &r, &err), 0);
+	end(db, r.id, RUN_SUCCEEDED, RUN_NO_TIME, false);
+	assert_int_equal(get(db, next).state, RUN_QUEUED);
+	end(db, put(db, "d", RUN_REQUEST, RUN_NO_TIME), RUN_SUCCEEDED, RUN_NO_TIME, false);
 	assert_int_equal(get(db, next).state, RUN_CANCELLED);
 	assert_int_equal(get(db, id).state, RUN_QUEUED);
 	/* The same request waits once. */
@@ -297,7 +309,7 @@ test_upgrade(void **state)
 		if (i == 0)
 			db_close(db);
 	}
-	next = end(db, 7, RUN_FAILED, 5000, false);
+	next = end(db, 7, RUN_FAILED, 5000, true);
 	r = get(db, next);
 	assert_int_equal(r.first, 7);
 	assert_int_equal(db_done(db, &r, &done, &err), 0);
@@ -365,6 +377,22 @@ test_full_disk(void **state)
 	db = open_db();
 	assert_int_equal(get(db, before).due, 1);
 	assert_int_equal(get(db, during).due, 2);
+	assert_int_equal(files("*.corrupt-*"), 0);
+	db_close(db);
+	/* A start on such a disk knows what is on it, and what happens is added to that. */
+	said[0] = '\0';
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+	db = open_db();
+	assert_non_null(strstr(said, "in memory"));
+	assert_int_equal(get(db, before).due, 1);
+	during = put(db, "b", RUN_SCHEDULE, 3);
+	assert_true(db_tend(db));
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &wide), 0);
+	assert_false(db_tend(db));
+	db_close(db);
+	db = open_db();
+	assert_int_equal(get(db, before).due, 1);
+	assert_int_equal(get(db, during).due, 3);
 	assert_int_equal(files("*.corrupt-*"), 0);
 	db_close(db);
 }

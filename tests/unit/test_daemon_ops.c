@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -73,7 +74,7 @@ set_up(void **state)
 	struct err err = ERR_INIT;
 
 	(void)state;
-	d = (struct daemon){ .config = "/etc/x", .timer = -1, .conf_fd = -1, .started = 1000 };
+	d = (struct daemon){ .config = "/etc/x", .timer = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC), .conf_fd = -1, .started = 1000 };
 	if (sd_event_new(&d.ev) < 0 || sd_event_add_time_relative(d.ev, &d.second, CLOCK_MONOTONIC, 1, 0, NULL, NULL) < 0)
 		return (-1);
 	d.conf = conf_parse(text, strlen(text), "test", &err);
@@ -91,6 +92,7 @@ tear_down(void **state)
 	conf_free(d.conf);
 	sd_event_source_unref(d.second);
 	sd_event_unref(d.ev);
+	close(d.timer);
 	return (0);
 }
 
@@ -275,28 +277,28 @@ test_events(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(strange) / sizeof(strange[0]); i++)
-		assert_int_equal(worker_event(&w, strange[i], &m, text, sizeof(text)), WORKER_EVENT_NONE);
+		assert_int_equal(worker_event(&w, strange[i], 1700000000, &m, text, sizeof(text)), WORKER_EVENT_NONE);
 	w.failed = w.succeeded = 0;
-	assert_int_equal(worker_event(&w, "{\"event\":\"begin\",\"vm\":\"web\",\"machines\":2}", &m, text, sizeof(text)), WORKER_EVENT_PROGRESS);
+	assert_int_equal(worker_event(&w, "{\"event\":\"begin\",\"vm\":\"web\",\"machines\":2}", 1700000000, &m, text, sizeof(text)), WORKER_EVENT_PROGRESS);
 	assert_string_equal(w.vm, "web");
-	assert_int_equal(worker_event(&w, "{\"event\":\"progress\",\"done\":-5,\"total\":9,\"left\":-1}", &m, text, sizeof(text)), WORKER_EVENT_PROGRESS);
+	assert_int_equal(worker_event(&w, "{\"event\":\"progress\",\"done\":-5,\"total\":9,\"left\":-1}", 1700000000, &m, text, sizeof(text)), WORKER_EVENT_PROGRESS);
 	assert_true(w.done == 0 && w.total == 9 && w.left == 0 && w.limit == 0);
-	assert_int_equal(worker_event(&w, "{\"event\":\"progress\",\"done\":1,\"total\":9,\"limit\":65536}", &m, text, sizeof(text)), WORKER_EVENT_PROGRESS);
+	assert_int_equal(worker_event(&w, "{\"event\":\"progress\",\"done\":1,\"total\":9,\"limit\":65536}", 1700000000, &m, text, sizeof(text)), WORKER_EVENT_PROGRESS);
 	assert_int_equal(w.limit, 65536);
-	assert_int_equal(worker_event(&w, "{\"event\":\"earlier\",\"machines\":2}", &m, text, sizeof(text)), WORKER_EVENT_TEXT);
+	assert_int_equal(worker_event(&w, "{\"event\":\"earlier\",\"machines\":2}", 1700000000, &m, text, sizeof(text)), WORKER_EVENT_TEXT);
 	assert_string_equal(text, "left out: 2 machines that an earlier attempt has backed up");
-	assert_int_equal(worker_event(&w, "{\"event\":\"done\",\"vm\":\"web\",\"point\":\"p\",\"kind\":\"full\",\"stored\":12,\"sent\":13,\"freeze_ms\":0}", &m, text,
+	assert_int_equal(worker_event(&w, "{\"event\":\"done\",\"vm\":\"web\",\"point\":\"p\",\"kind\":\"full\",\"stored\":12,\"sent\":13,\"freeze_ms\":0}", 1700000000, &m, text,
 	    sizeof(text)), WORKER_EVENT_MACHINE);
 	assert_true(m.run == 5 && m.state == RUN_SUCCEEDED && m.stored == 12 && m.sent == 13 && m.frozen_ms == 0);
-	assert_int_equal(worker_event(&w, "{\"event\":\"replicated\",\"to\":\"far\",\"vm\":\"web\",\"point\":\"p\",\"stored\":12,\"sent\":5,\"seconds\":1}", &m,
+	assert_int_equal(worker_event(&w, "{\"event\":\"replicated\",\"to\":\"far\",\"vm\":\"web\",\"point\":\"p\",\"stored\":12,\"sent\":5,\"seconds\":1}", 1700000000, &m,
 	    text, sizeof(text)), WORKER_EVENT_SENT);
 	assert_true(m.run == 5 && m.sent == 5 && strcmp(m.vm, "web") == 0);
 	memset(line, 0, sizeof(line));
 	snprintf(line, sizeof(line), "{\"event\":\"failed\",\"vm\":\"db\",\"error\":\"%03000d\"}", 1);
-	assert_int_equal(worker_event(&w, line, &m, text, sizeof(text)), WORKER_EVENT_MACHINE);
+	assert_int_equal(worker_event(&w, line, 1700000000, &m, text, sizeof(text)), WORKER_EVENT_MACHINE);
 	assert_true(m.state == RUN_FAILED && strlen(m.error) == sizeof(m.error) - 1 && w.failed == 1 && w.succeeded == 1);
-	assert_int_equal(worker_event(&w, "{\"event\":\"pruned\",\"points\":0,\"folders\":0,\"freed\":0}", &m, text, sizeof(text)), WORKER_EVENT_NONE);
-	assert_int_equal(worker_event(&w, "{\"event\":\"pruned\",\"points\":2,\"folders\":1,\"freed\":9}", &m, text, sizeof(text)), WORKER_EVENT_TEXT);
+	assert_int_equal(worker_event(&w, "{\"event\":\"pruned\",\"points\":0,\"folders\":0,\"freed\":0}", 1700000000, &m, text, sizeof(text)), WORKER_EVENT_NONE);
+	assert_int_equal(worker_event(&w, "{\"event\":\"pruned\",\"points\":2,\"folders\":1,\"freed\":9}", 1700000000, &m, text, sizeof(text)), WORKER_EVENT_TEXT);
 	assert_string_equal(text, "pruned 2 points, 9 B freed");
 }
 

@@ -433,6 +433,59 @@ test_retries(void **state)
 	finish();
 }
 
+/* Something kills each of its runs, a power cut or the run itself: it goes on at once, then ever later, and what fails has its retries all the same. */
+static void
+test_interrupted(void **state)
+{
+	const int64_t from = utc("2026-01-01 00:00:00");
+
+	(void)state;
+	begin("{ name = \"a\"; images = [ \"/x\" ]; schedule = \"monthly\"; retries = 1; retry_wait = 600; }", from);
+	w.takes = 60;
+	w.outcome = RUN_INTERRUPTED;
+	w.now = utc("2026-02-01 00:00:00");
+	live(w.now + 2 * HOUR);
+	assert_int_equal(w.n, 5);
+	assert_int_equal(w.begun[1].at, w.begun[0].at + 60);
+	assert_int_equal(w.begun[2].at, w.begun[1].at + 60 + 600);
+	assert_int_equal(w.begun[3].at, w.begun[2].at + 60 + 1200);
+	assert_int_equal(w.begun[4].at, w.begun[3].at + 60 + 2400);
+	for (size_t i = 1; i < w.n; i++)
+		assert_true(w.begun[i].reason == RUN_RETRY && w.begun[i].due == w.begun[0].due);
+	w.outcome = RUN_FAILED;
+	live(w.now + DAY);
+	assert_int_equal(w.n, 7);
+	assert_int_equal(w.begun[6].at, w.begun[5].at + 60 + 600);
+	finish();
+	/* Not for ever. */
+	begin("{ name = \"a\"; images = [ \"/x\" ]; }", from);
+	w.outcome = RUN_INTERRUPTED;
+	w.takes = 1;
+	assert_int_equal(engine_run(w.e, "a", NULL, false, w.now, &(int64_t){ 0 }, &(struct err)ERR_INIT), 0);
+	live(from + 30 * DAY);
+	assert_int_equal(w.n, 11);
+	finish();
+}
+
+/* A retry that waits when the clock is set back by years does not wait for years. */
+static void
+test_retry_and_clock(void **state)
+{
+	const int64_t from = utc("2036-01-01 00:00:00");
+
+	(void)state;
+	begin("{ name = \"a\"; images = [ \"/x\" ]; retries = 1; retry_wait = 600; }", from);
+	w.outcome = RUN_FAILED;
+	w.takes = 1;
+	assert_int_equal(engine_run(w.e, "a", NULL, false, w.now, &(int64_t){ 0 }, &(struct err)ERR_INIT), 0);
+	live(from + 10);
+	assert_int_equal(w.n, 1);
+	w.now -= 10 * 365 * DAY;
+	live(w.now + 10);
+	assert_int_equal(w.n, 2);
+	finish();
+}
+
 static void
 test_window(void **state)
 {
@@ -803,7 +856,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_month), cmocka_unit_test(test_parallel), cmocka_unit_test(test_overlap),
-		cmocka_unit_test(test_catch_up), cmocka_unit_test(test_clock_jumps), cmocka_unit_test(test_random_delay), cmocka_unit_test(test_retries),
+		cmocka_unit_test(test_catch_up), cmocka_unit_test(test_clock_jumps), cmocka_unit_test(test_random_delay), cmocka_unit_test(test_retries), cmocka_unit_test(test_interrupted),
+		cmocka_unit_test(test_retry_and_clock),
 		cmocka_unit_test(test_window), cmocka_unit_test(test_target), cmocka_unit_test(test_window_end), cmocka_unit_test(test_window_end_dst),
 		cmocka_unit_test(test_retry_of_failed), cmocka_unit_test(test_by_hand), cmocka_unit_test(test_held_database) };
 
