@@ -194,6 +194,11 @@ write_end(struct engine *e, int64_t id, enum run_state state, const char *messag
 	if (db_finish(e->db, id, &end, &next, err) == -1)
 		return (-1);
 	e->ops->changed(e->arg, id);
+	r.state = state;
+	r.finished = when;
+	snprintf(r.message, sizeof(r.message), "%s", message != NULL ? message : "");
+	if (e->ops->ended != NULL)
+		e->ops->ended(e->arg, &r, next, end.retry_at);
 	if (next != 0) {
 		if (end.requeue)
 			tell(e, r.job, "run %" PRId64 " was interrupted, and is queued again as run %" PRId64, id, next);
