@@ -1,5 +1,5 @@
 # Openvirt Backup.  `make` builds the programs into build/bin, `make help` lists the other goals.
-# A new .c file in common/, backupd/, backupd/api/, backupd/ctl/, backupd/daemon/, restore/ or tests/ is found by its place; nothing here needs to name it.
+# A new .c file in common/, backupd/, backupd/api/, backupd/ctl/, backupd/daemon/, backupd/notify/, restore/ or tests/ is found by its place; nothing here needs to name it.
 
 VERSION  := 0.1.0
 PREFIX   ?= /usr/local
@@ -18,7 +18,7 @@ PKG_LIBS     = $(shell pkg-config --libs $(LIBS_COMMON)) -lbz2
 # virt-restore is never linked to libvirt: it must work where there is none.
 BACKUPD_LIBS = $(shell pkg-config --libs libnbd libvirt) $(API_LIBS) $(DAEMON_LIBS)
 API_LIBS     = $(shell pkg-config --libs libmicrohttpd libsystemd)
-DAEMON_LIBS  = $(shell pkg-config --libs sqlite3 libsystemd)
+DAEMON_LIBS  = $(shell pkg-config --libs sqlite3 libsystemd libcurl)
 RESTORE_LIBS = $(shell pkg-config --libs libnbd)
 CTL_LIBS     = $(shell pkg-config --libs libcurl libnbd)
 
@@ -31,6 +31,7 @@ ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now -pthread $(LDFLAGS) $(SANITIZE)
 COMMON   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard common/*.c))
 BACKUPD  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/*.c))
 API      := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/api/*.c))
+NOTIFY   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/notify/*.c))
 DAEMON   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/daemon/*.c))
 # virt-backupctl reads images as virt-backupd does, to compare them with what is stored, and packs archives and replicates as it does.
 CTL      := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/ctl/*.c)) \
@@ -177,7 +178,7 @@ dist:
 clean:
 	rm -rf $(BUILD)
 
-$(BUILD)/bin/virt-backupd: $(BACKUPD) $(DAEMON) $(API) $(BUILD)/libcommon.a
+$(BUILD)/bin/virt-backupd: $(BACKUPD) $(DAEMON) $(API) $(NOTIFY) $(BUILD)/libcommon.a
 $(BUILD)/bin/virt-backupctl: $(CTL) $(BUILD)/libcommon.a
 $(BUILD)/bin/virt-restore: $(RESTORE) $(BUILD)/libcommon.a
 $(BUILD)/bin/virt-backupd: PROGRAM_LIBS = $(BACKUPD_LIBS)
@@ -199,7 +200,7 @@ $(BUILD)/backupd/daemon/%.o: backupd/daemon/%.c Makefile
 	$(CC) $(ALL_CFLAGS) -Ibackupd $(PKG_CFLAGS) $(shell pkg-config --cflags sqlite3 libsystemd) -pthread -MMD -MP -c -o $@ $<
 
 # Tests of the daemon's parts, with all that it uses of backupd/.
-DAEMON_USES := $(addprefix $(BUILD)/backupd/,state_dir.o deadline.o earlier.o machine.o)
+DAEMON_USES := $(NOTIFY) $(addprefix $(BUILD)/backupd/,state_dir.o deadline.o earlier.o machine.o command.o)
 $(BUILD)/tests/unit/test_daemon_%: tests/unit/test_daemon_%.c $(DAEMON) $(API) $(DAEMON_USES) $(BUILD)/libcommon.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -Ibackupd -Ibackupd/daemon $(PKG_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< $(DAEMON) $(API) $(DAEMON_USES) $(BUILD)/libcommon.a $(PKG_LIBS) \
@@ -243,4 +244,4 @@ $(BUILD)/tests/fuzz/fuzz_request.replay $(BUILD)/tests/fuzz/fuzz_request.fuzzer:
 $(BUILD)/tests/fuzz/fuzz_sftp.replay $(BUILD)/tests/fuzz/fuzz_sftp.fuzzer: FUZZ_LIBS = -l:libssh2.a -lcrypto -lz \
     $(addprefix -Wl$(comma)--wrap=,_libssh2_transport_send _libssh2_transport_read ssh_session_open ssh_target_new)
 
--include $(COMMON:.o=.d) $(BACKUPD:.o=.d) $(API:.o=.d) $(DAEMON:.o=.d) $(CTL:.o=.d) $(RESTORE:.o=.d) $(UNIT:=.d) $(FAKED:=.d) $(FAKE_OBJ:.o=.d)
+-include $(COMMON:.o=.d) $(BACKUPD:.o=.d) $(API:.o=.d) $(DAEMON:.o=.d) $(NOTIFY:.o=.d) $(CTL:.o=.d) $(RESTORE:.o=.d) $(UNIT:=.d) $(FAKED:=.d) $(FAKE_OBJ:.o=.d)

@@ -57,6 +57,10 @@ struct api_ops {
 	int	 (*log)(void *arg, int64_t run, struct buf *out, struct err *err);
 	/* A run that is queued, running, or in the history.  A run ends once: when "finished" is set, nothing of it changes any more. */
 	json_t	*(*run_state)(void *arg, int64_t run);
+	/* Try who is notified, as if of ${job} (NULL: of any).  Returns at once; what comes of it is asked for by its number. */
+	int	 (*notify_test)(void *arg, const char *job, int64_t *id, struct err *err);
+	/* NULL: there is no such test (404). */
+	json_t	*(*notify_result)(void *arg, int64_t id);
 };
 
 struct api_options {

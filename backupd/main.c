@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "conf.h"
@@ -16,7 +17,9 @@
 #include "human.h"
 #include "images.h"
 #include "io.h"
+#include "notify/notify.h"
 #include "run_job.h"
+#include "run_outcome.h"
 #include "run_result.h"
 
 #define CONFIG_DEFAULT	"/etc/openvirt-backup/backupd.conf"
@@ -160,11 +163,19 @@ check_job(const struct conf_job *job)
 	return (rc);
 }
 
+static void
+warn_notify(void *arg, const char *text)
+{
+	(void)arg;
+	fprintf(stderr, "warning: notify: %s\n", text);
+}
+
 static int
 check_config(const struct conf *c)
 {
 	int rc = EXIT_DONE;
 
+	notify_check(&c->notify, warn_notify, NULL);
 	for (size_t i = 0; i < c->njobs; i++)
 		if (check_job(&c->jobs[i]) != EXIT_DONE)
 			rc = EXIT_FAILED;
@@ -186,9 +197,13 @@ static int
 run_once(const struct conf *c, const struct options *o)
 {
 	const struct conf_job *job = conf_find_job(c, o->once);
+	struct run_outcome outcome = RUN_OUTCOME_INIT;
 	struct earlier earlier = EARLIER_INIT;
 	struct run_options opt = { .json = o->json, .only = o->domain, .full = o->full, .reread = o->reread, .interrupted = &interrupted,
-		.earlier = &earlier };
+		.earlier = &earlier, .outcome = &outcome };
+	/* The daemon itself notifies, whatever becomes of us. */
+	bool worker = getenv("OVB_RESULT_FILE") != NULL;
+	int64_t started = time(NULL);
 	struct err err = ERR_INIT;
 	int rc;
 
@@ -199,10 +214,15 @@ run_once(const struct conf *c, const struct options *o)
 		fputc('\n', stderr);
 		return (EXIT_FAILED);
 	}
+	if (!worker)
+		notify_once_begins(c, job);
 	if ((rc = earlier_read(&earlier, &err) == -1 ? -1 : run_job(job, &opt, &err)) == -1)
 		failed(&err);
 	else
 		err.text[0] = '\0';
+	if (!worker)
+		notify_once_ended(c, job, rc, &outcome, started);
+	run_outcome_free(&outcome);
 	earlier_free(&earlier);
 	rc = rc == 0 ? EXIT_DONE : EXIT_FAILED;
 	leave_result(rc, err.text);
@@ -278,6 +298,8 @@ main(int argc, char **argv)
 	io_keep_std();
 	if (argc > 1 && strcmp(argv[1], GUARD_OPTION) == 0)
 		return (freeze_guard_main(argc, argv));
+	if (argc > 1 && strcmp(argv[1], NOTIFY_OPTION) == 0)
+		return (notify_role_main(argc, argv));
 	if ((rc = parse(argc, argv, &o)) != -1)
 		return (rc);
 	/* Archives hold what guests keep secret. */

@@ -15,6 +15,7 @@
 #include "progress.h"
 #include "replicating.h"
 #include "repo_named.h"
+#include "run_outcome.h"
 #include "run_result.h"
 #include "settle.h"
 #include "throttle.h"
@@ -203,12 +204,14 @@ back_up_images(const struct backup_run *run, const struct image_files *files, co
 		if (!is_done(opt, files->v[i].vm)) {
 			report_begin(opt, files->v[i].vm, todo.machines);
 			todo.sent = store_sent(run->repo->st);
-			if (backup_image(run, &files->v[i], &result, &err) == -1) {
+			if (run_machine_begins(run->job, opt, files->v[i].vm, &err) == -1 || backup_image(run, &files->v[i], &result, &err) == -1) {
 				report_failed(opt, files->v[i].vm, sent_since(run, &todo), &err);
+				run_machine_failed(run->job, opt, files->v[i].vm, err.text);
 				rc = 1;
 				continue;
 			}
 			report_done(opt, &files->v[i], &result, sent_since(run, &todo));
+			run_machine_done(run->job, opt, files->v[i].vm, &result, NULL);
 		}
 		if (succeeded_add(done, files->v[i].vm, &err) == -1)
 			rc = 1;
@@ -225,14 +228,19 @@ back_up_one_domain(const struct backup_run *run, struct hypervisor *hv, const st
 
 	report_begin(opt, d->name, todo->machines);
 	todo->sent = store_sent(run->repo->st);
-	if (backup_domain(run, hv, d->uuid, &result, say, d->name, &err) == -1) {
+	result.unsettled[0] = '\0';
+	if (run_machine_begins(run->job, opt, d->name, &err) == -1 || backup_domain(run, hv, d->uuid, &result, say, d->name, &err) == -1) {
 		report_failed(opt, d->name, sent_since(run, todo), &err);
+		run_machine_failed(run->job, opt, d->name, err.text);
 		rc = -1;
-	} else
+	} else {
 		report_domain(opt, d->name, &result, sent_since(run, todo));
+		run_machine_done(run->job, opt, d->name, &result.point, result.consistency);
+	}
 	if (result.unsettled[0] != '\0') {
 		err_set(&err, 0, "left to be settled by the next run, or by virt-backupd --reconcile: %s", result.unsettled);
 		report_failed(opt, d->name, sent_since(run, todo), &err);
+		run_machine_unsettled(opt, d->name, err.text);
 		rc = rc == -1 ? -1 : 1;
 	}
 	return (rc);
@@ -320,8 +328,22 @@ is_complete(const struct machines *m, const struct run_options *opt, const struc
 	return (done->n == wanted);
 }
 
-int
-run_job(const struct conf_job *job, const struct run_options *opt, struct err *err)
+/* What the daemon, or who tells people, cannot see for himself. */
+static void
+look_at_room(struct repo *repo, const struct conf_repository *r, const struct run_options *opt)
+{
+	struct err ignored = ERR_INIT;
+	uint64_t room;
+
+	if (r->at.kind != CONF_URL_SFTP || *opt->interrupted || store_room(repo->st, &room, &ignored) == -1 || room == UINT64_MAX)
+		return;
+	opt->outcome->room = room;
+	if (opt->json)
+		event(json_pack("{s:s, s:I}", "event", "room", "free", (json_int_t)room));
+}
+
+static int
+run_machines(const struct conf_job *job, const struct run_options *opt, struct err *err)
 {
 	struct machines m = { .files = IMAGE_FILES_INIT, .domains = DOMAIN_NAMES_INIT };
 	struct succeeded done = SUCCEEDED_INIT;
@@ -355,6 +377,7 @@ run_job(const struct conf_job *job, const struct run_options *opt, struct err *e
 		rc = 1;
 	if (!*opt->interrupted && replicate_job(job, opt, PROGRAM, err) != 0)
 		rc = 1;
+	look_at_room(run.repo, job->repository, opt);
 out:
 	succeeded_free(&done);
 	lock_release(run.lock);
@@ -363,5 +386,15 @@ out:
 	images_free(&m.files);
 	domains_free(&m.domains);
 	hypervisor_close(m.hv);
+	return (rc);
+}
+
+int
+run_job(const struct conf_job *job, const struct run_options *opt, struct err *err)
+{
+	/* No guest is touched, and no repository, when what the job needs is not there. */
+	int rc = run_begins(job, opt, err) == -1 ? -1 : run_machines(job, opt, err);
+
+	run_ended(job, opt, rc, err->text);
 	return (rc);
 }

@@ -8,6 +8,8 @@
 #include "conf.h"
 #include "err.h"
 
+struct run_outcome;
+
 struct run_options {
 	bool				 json;		/* events as lines of JSON on standard output */
 	bool				 full;		/* everything is read and stored */
@@ -15,6 +17,7 @@ struct run_options {
 	const struct earlier		*earlier;	/* machines that are not backed up again (earlier.h); NULL: none */
 	bool				 reread;	/* what is known not to have changed is compared all the same */
 	const volatile sig_atomic_t	*interrupted;
+	struct run_outcome		*outcome;	/* run_outcome.h; the caller's */
 };
 
 /**

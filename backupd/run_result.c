@@ -32,7 +32,7 @@ append(const char *path, const char *line)
 void
 run_result_event(const char *line)
 {
-	const char *path = getenv("OVB_RESULT");
+	const char *path = getenv("OVB_RESULT_FILE");
 	char *text;
 
 	if (path == NULL || asprintf(&text, "%lld %s\n", (long long)time(NULL), line) == -1)
@@ -45,7 +45,7 @@ run_result_event(const char *line)
 void
 run_result_end(int status, const char *why)
 {
-	const char *path = getenv("OVB_RESULT");
+	const char *path = getenv("OVB_RESULT_FILE");
 	char text[2048];
 
 	if (path == NULL)

@@ -1,6 +1,6 @@
 /*
- * run_result.h - a worker's own notes: what it did, and how it ended, in the file that the daemon names in OVB_RESULT.  A daemon that was killed meanwhile
- * reads them when it is back (daemon/run_log.h).  Without OVB_RESULT nothing is noted.
+ * run_result.h - a worker's own notes: what it did, and how it ended, in the file that the daemon names in OVB_RESULT_FILE.  A daemon that was killed meanwhile
+ * reads them when it is back (daemon/run_log.h).  Without OVB_RESULT_FILE nothing is noted.
  *
  *	1763861400 {"event":"done", ...}	when, and what: one line for each event
  *	exit 1 cannot ...			the last one: the exit status, and why

@@ -10,7 +10,7 @@
 static int
 build(const struct conf_text *t, config_t *tree, struct conf *c, struct err *err)
 {
-	static const char *const known[] = { "repositories", "jobs", "daemon", NULL };
+	static const char *const known[] = { "repositories", "jobs", "daemon", "notify", NULL };
 	const config_setting_t *root;
 	struct conf_where w;
 
@@ -23,7 +23,8 @@ build(const struct conf_text *t, config_t *tree, struct conf *c, struct err *err
 	if (conf_known_keys(t, root, known, err) == -1 ||
 	    conf_repositories(t, root, c, err) == -1 ||
 	    conf_jobs(t, root, c, err) == -1 ||
-	    conf_daemon(t, root, &c->daemon, err) == -1)
+	    conf_daemon(t, root, &c->daemon, err) == -1 ||
+	    conf_notify(t, root, &c->notify, err) == -1)
 		return (-1);
 	return (0);
 }
@@ -94,6 +95,7 @@ conf_free(struct conf *c)
 	for (i = 0; i < c->nfiles; i++)
 		free(c->files[i]);
 	free(c->daemon.api_group);
+	conf_notify_free(&c->notify);
 	free(c->repositories);
 	free(c->jobs);
 	free(c->files);

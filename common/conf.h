@@ -15,6 +15,7 @@
  *   conf_get.c   typed access to libconfig's tree, errors with file, line and key
  *   conf_repo.c  the list "repositories";  conf_job.c  the list "jobs";  conf_url.c  a repository's URL
  *   conf_daemon.c  the group "daemon", and the keys of a job that only the daemon acts upon
+ *   conf_notify.c  the group "notify";  conf_hooks.c  a job's hooks, and when it alarms
  */
 #ifndef OVB_CONF_H
 #define OVB_CONF_H
@@ -24,6 +25,7 @@
 
 #include "compression.h"
 #include "err.h"
+#include "low_space.h"
 
 #define CONF_MAX_BYTES		(1024 * 1024)	/* the file together with all that it includes */
 #define CONF_MAX_ENTRIES	10000		/* of one array or list */
@@ -35,6 +37,7 @@
 #define CONF_MAX_SECONDS	86400		/* of what the daemon waits for */
 #define CONF_MAX_PARALLEL	1000		/* runs at once */
 #define CONF_MAX_HISTORY	100000		/* runs */
+#define CONF_MAX_NOTIFY		600		/* seconds that telling somebody may take */
 #define CONF_MAX_REQUEST	240	/* seconds of one request to a server: a lock is renewed in time all the same */
 #define CONF_MAX_REPLICATE	16	/* points that are copied at a time */
 #define CONF_PARALLEL		4	/* of them, where nothing is said and a server is at one end */
@@ -83,6 +86,8 @@ struct conf_repository {
 	int			 parallel;	/* sftp only; points that replication copies at a time; 0: not given */
 	int			 read_back;	/* sftp only; per cent of a copied archive; -1: not given */
 	int			 max_parallel;	/* runs that write to it at once; 0: as many as there are */
+	char			*low_space;	/* as it was written, or the default */
+	struct low_space	 low;		/* the same, as values */
 	struct conf_where	 where;
 };
 
@@ -108,6 +113,20 @@ enum conf_capture {
 	CONF_CAPTURE_BACKUP,
 	CONF_CAPTURE_SNAPSHOT,
 	CONF_CAPTURE_OFFLINE
+};
+
+/* Commands around a job and around each of its machines. */
+enum conf_hook {
+	CONF_HOOK_BEFORE_JOB,
+	CONF_HOOK_AFTER_JOB,
+	CONF_HOOK_BEFORE_DOMAIN,
+	CONF_HOOK_AFTER_DOMAIN,
+	CONF_HOOKS
+};
+
+struct conf_hooks {
+	char	*command[CONF_HOOKS];	/* for sh -c; NULL: none */
+	int	 timeout;		/* seconds that each may take */
 };
 
 struct conf_job {
@@ -154,6 +173,9 @@ struct conf_job {
 	int				  window_cancel;	/* 1: what has not ended when it closes is cancelled; 0: it is finished */
 	int				  stall_timeout;	/* a run that shows no sign of life for so long is ended; 0: never */
 
+	struct conf_hooks		  hooks;
+	char				 *alert_after;	/* a span (span.h): an older last success is an alarm; NULL: never */
+
 	/* Where these keys were given (line 0: not given), for a program that has to say something about one. */
 	struct conf_where		  schedule_at;
 	struct conf_where		  keep_at;
@@ -177,12 +199,59 @@ struct conf_daemon {
 	int			 api_group_acts;	/* 1: they may also run, cancel, pause and resume */
 };
 
+/* What somebody may want to be told of. */
+enum conf_event {
+	CONF_EVENT_START,
+	CONF_EVENT_SUCCESS,
+	CONF_EVENT_FAILURE,	/* and it is not tried again */
+	CONF_EVENT_RETRY,	/* failed or interrupted, and it is tried again */
+	CONF_EVENT_OVERDUE,
+	CONF_EVENT_LOW_SPACE
+};
+
+enum conf_starttls {
+	CONF_STARTTLS_REQUIRED,
+	CONF_STARTTLS_TRY,
+	CONF_STARTTLS_NEVER
+};
+
+struct conf_mail {
+	struct conf_strings	 to;		/* at least one */
+	char			*from;		/* NULL: this program at this host */
+	char			*server;	/* smtp:// or smtps://; NULL: sendmail */
+	int			 starttls;	/* enum conf_starttls */
+	char			*user;		/* of the server; NULL: none is needed */
+	char			*password_file;	/* given with user */
+	char			*ca_file;	/* whose certificates to trust; NULL: the system's */
+	char			*sendmail;	/* an absolute path; NULL: server */
+	unsigned int		 on;		/* a bit for each enum conf_event */
+	int			 timeout;	/* seconds */
+};
+
+struct conf_webhook {
+	char			*url;		/* takes the facts as JSON */
+	char			*ping;		/* takes a ping; ping/start and ping/fail the others */
+	char			*start_url, *success_url, *failure_url;	/* each takes a ping */
+	char			*token_file;	/* of a bearer token; NULL: none */
+	char			*ca_file;
+	unsigned int		 on;
+	int			 timeout;	/* seconds */
+};
+
+struct conf_notify {
+	struct conf_mail	*mails;
+	size_t			 nmails;
+	struct conf_webhook	*webhooks;
+	size_t			 nwebhooks;
+};
+
 struct conf {
 	struct conf_repository	*repositories;		/* at least one; the first is the default */
 	size_t			 nrepositories;
 	struct conf_job		*jobs;			/* maybe none */
 	size_t			 njobs;
 	struct conf_daemon	 daemon;
+	struct conf_notify	 notify;
 	char			*text;			/* all of it, included files in their places: conf_load() of it gives the same values */
 	char		       **files;			/* the file, then each file as it was included */
 	size_t			 nfiles;
@@ -214,6 +283,10 @@ const struct conf_repository *conf_find_repository(const struct conf *c, const c
 
 /** conf_find_job(c, name): The job ${name}, or NULL. */
 const struct conf_job *conf_find_job(const struct conf *c, const char *name);
+
+/** conf_event_name(e), conf_event_named(text): As in the configuration; -1: there is none such. */
+const char *conf_event_name(enum conf_event e);
+int conf_event_named(const char *text);
 
 /**
  * conf_url_parse(text, out, err):

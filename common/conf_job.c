@@ -17,11 +17,13 @@
 static const char *const job_keys[] = { "domains", "images", "from", "name", "connection", "exclude", "exclude_disks",
     "capture", "quiesce", "quiesce_timeout", "no_quiesce", "scratch", "scratch_max", "in_use", "incremental",
     "repository", "replicate", "compression", "schedule", "full", "keep",
-    "random_delay", "catch_up", "retries", "retry_wait", "window", "stall_timeout", "window_end", "rate_limit", NULL };
+    "random_delay", "catch_up", "retries", "retry_wait", "window", "stall_timeout", "window_end", "rate_limit",
+    "hooks", "alert_after", NULL };
 static const unsigned int job_kinds[] = { DOMAINS, IMAGES, FROM, ANY, DOMAINS, DOMAINS, DOMAINS,
     DOMAINS, DOMAINS, DOMAINS, DOMAINS, DOMAINS, DOMAINS, IMAGES, DOMAINS | IMAGES,
     ANY, ANY, ANY, ANY, ANY, ANY,
-    ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY };
+    ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY,
+    ANY, ANY };
 
 static const struct conf_repository *
 named_repository(const struct conf_text *t, const config_setting_t *s, const struct conf *c, struct err *err)
@@ -280,7 +282,8 @@ job(const struct conf_text *t, const config_setting_t *group, const struct conf 
 	    job_keep(t, config_setting_get_member(group, "keep"), &j->keep, err) == -1 ||
 	    job_event(t, group, "schedule", &j->schedule, err) == -1 ||
 	    job_event(t, group, "full", &j->full, err) == -1 ||
-	    conf_job_daemon(t, group, j, err) == -1)
+	    conf_job_daemon(t, group, j, err) == -1 ||
+	    conf_job_hooks(t, group, j, err) == -1)
 		return (-1);
 	return (0);
 }
@@ -335,5 +338,6 @@ conf_job_free(struct conf_job *j)
 	free(j->full);
 	free(j->keep.within);
 	free(j->window);
+	conf_job_hooks_free(j);
 	*j = (struct conf_job){ .name = NULL };
 }

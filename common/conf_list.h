@@ -21,6 +21,18 @@ int conf_daemon(const struct conf_text *t, const config_setting_t *root, struct 
 /** conf_job_daemon(t, group, j, err): Fill what the daemon does with the job in ${group}.  Fails: -1, ${err} with place and key. */
 int conf_job_daemon(const struct conf_text *t, const config_setting_t *group, struct conf_job *j, struct err *err);
 
+/** conf_notify(t, root, n, err): Fill ${n} from the group "notify", if there is one.  Fails: -1, ${err} with place and key. */
+int conf_notify(const struct conf_text *t, const config_setting_t *root, struct conf_notify *n, struct err *err);
+
+/** conf_notify_free(n): Free what ${n} owns. */
+void conf_notify_free(struct conf_notify *n);
+
+/** conf_job_hooks(t, group, j, err): Fill the hooks and the alarm of the job in ${group}.  Fails: -1, ${err} with place and key. */
+int conf_job_hooks(const struct conf_text *t, const config_setting_t *group, struct conf_job *j, struct err *err);
+
+/** conf_job_hooks_free(j): Free what of ${j} it has filled. */
+void conf_job_hooks_free(struct conf_job *j);
+
 /** conf_job_free(j): Free what ${j} owns. */
 void conf_job_free(struct conf_job *j);
 

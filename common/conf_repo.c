@@ -45,11 +45,29 @@ sftp_keys(const struct conf_text *t, const config_setting_t *group, struct conf_
 	return (0);
 }
 
+/* An SFTP server does not say how much there is in all. */
+static int
+low_space(const struct conf_text *t, const config_setting_t *group, struct conf_repository *r, struct err *err)
+{
+	const config_setting_t *s = config_setting_get_member(group, "low_space");
+	struct err why = ERR_INIT;
+
+	if (conf_get_string(t, group, "low_space", &r->low_space, err) == -1)
+		return (-1);
+	if (s == NULL && (r->low_space = strdup(r->at.kind == CONF_URL_SFTP ? "0" : LOW_SPACE_DEFAULT)) == NULL)
+		return (err_nomem(err));
+	if (low_space_parse(r->low_space, &r->low, &why) == -1)
+		return (conf_fail(t, s, err, "%s", why.text));
+	if (s != NULL && r->low.percent > 0 && r->at.kind == CONF_URL_SFTP)
+		return (conf_fail(t, s, err, "\"%s\": a repository with an sftp:// url takes a size like \"500G\"", r->low_space));
+	return (0);
+}
+
 static int
 repository(const struct conf_text *t, const config_setting_t *group, struct conf_repository *r, struct err *err)
 {
 	static const char *const known[] = { "name", "url", "identity", "passphrase_file", "known_hosts", "host_key", "connect_timeout",
-	    "idle_timeout", "request_timeout", "parallel", "read_back", "max_parallel", NULL };
+	    "idle_timeout", "request_timeout", "parallel", "read_back", "max_parallel", "low_space", NULL };
 	const config_setting_t *url;
 	struct err why = ERR_INIT;
 
@@ -66,7 +84,7 @@ repository(const struct conf_text *t, const config_setting_t *group, struct conf
 		return (conf_fail(t, group, err, "has no url: add url = \"/PATH\"; or url = \"sftp://[user@]host[:port]/PATH\";"));
 	if (conf_url_parse(r->url, &r->at, &why) == -1)
 		return (conf_fail(t, url, err, "%s", why.text));
-	return (sftp_keys(t, group, r, err));
+	return (low_space(t, group, r, err) == -1 ? -1 : sftp_keys(t, group, r, err));
 }
 
 int
@@ -112,5 +130,6 @@ conf_repository_free(struct conf_repository *r)
 	free(r->identity);
 	free(r->known_hosts);
 	free(r->passphrase_file);
+	free(r->low_space);
 	*r = (struct conf_repository){ .name = NULL };
 }

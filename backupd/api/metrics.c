@@ -45,6 +45,7 @@ static const struct metric of_machine[] = {
 static const struct metric of_repository[] = {
 	{ "repository_free_bytes", "Bytes free where the repository is.", "free", KIND_NUMBER },
 	{ "repository_size_bytes", "Size of the file system where the repository is.", "total", KIND_NUMBER },
+	{ "repository_low_space", "Whether less is free than configured (1) or not (0).", "low", KIND_FLAG },
 };
 
 static const struct metric of_daemon[] = {

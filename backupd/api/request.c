@@ -26,6 +26,8 @@ static const struct route {
 	{ { "v1", "runs", "#", "cancel" }, REQUEST_RUN_CANCEL, true },
 	{ { "v1", "pause" }, REQUEST_PAUSE, true },
 	{ { "v1", "resume" }, REQUEST_RESUME, true },
+	{ { "v1", "notify-test" }, REQUEST_NOTIFY_TEST, true },
+	{ { "v1", "notify-test", "#" }, REQUEST_NOTIFY_RESULT, false },
 };
 
 static int
@@ -226,7 +228,9 @@ set_key(struct request *r, const char *key, const json_t *value, struct err *err
 		if (json_is_string(value))
 			return (set_name(r->domain, key, json_string_value(value), err));
 	}
-	err_set(err, 0, r->what == REQUEST_JOB_RUN ? "a body here has \"domain\", a name, and \"full\", true or false; not this \"%s\"" :
+	if (r->what == REQUEST_NOTIFY_TEST && strcmp(key, "job") == 0 && (json_is_null(value) || json_is_string(value)))
+		return (json_is_null(value) ? 0 : set_name(r->job, key, json_string_value(value), err));
+	err_set(err, 0, r->what == REQUEST_NOTIFY_TEST ? "a body here has \"job\", a name; not this \"%s\"" : r->what == REQUEST_JOB_RUN ? "a body here has \"domain\", a name, and \"full\", true or false; not this \"%s\"" :
 	    "a body here is empty; it has no \"%s\"", key);
 	return (400);
 }

@@ -13,7 +13,7 @@
 
 enum request_what {
 	REQUEST_STATUS, REQUEST_JOBS, REQUEST_HISTORY, REQUEST_SCHEDULE, REQUEST_RUN_STATE, REQUEST_RUN_LOG, REQUEST_METRICS,
-	REQUEST_JOB_RUN, REQUEST_RUN_CANCEL, REQUEST_PAUSE, REQUEST_RESUME
+	REQUEST_JOB_RUN, REQUEST_RUN_CANCEL, REQUEST_PAUSE, REQUEST_RESUME, REQUEST_NOTIFY_TEST, REQUEST_NOTIFY_RESULT
 };
 
 struct request {
@@ -21,7 +21,7 @@ struct request {
 	bool			 acts;			/* it changes something */
 	char			 job[REQUEST_NAME];	/* "": not given */
 	char			 domain[REQUEST_NAME];	/* likewise */
-	int64_t			 run;
+	int64_t			 run;			/* or the number of a test of notifications */
 	unsigned int		 limit, next;
 	bool			 full, follow;
 	const char		*allow;			/* with a 405: the methods that there are */

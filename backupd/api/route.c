@@ -175,6 +175,20 @@ answer_metrics(struct answer *an, struct api *a)
 	json_decref(status);
 }
 
+static void
+answer_test(struct answer *an, struct api *a, int64_t id)
+{
+	json_t *o = a->ops->notify_result(a->arg, id);
+	struct err err;
+
+	if (o != NULL)
+		answer_json(an, MHD_HTTP_OK, o);
+	else {
+		err_set(&err, 0, "there is no test %lld, or it is long ago", (long long)id);
+		answer_error(an, MHD_HTTP_NOT_FOUND, &err);
+	}
+}
+
 /* Clients that ask for much and do not read it must not fill the memory. */
 static bool
 is_too_much(const struct api *a, const struct request *r)
@@ -206,6 +220,9 @@ read_something(struct answer *an, struct api *a, struct client *c, const struct 
 	case REQUEST_METRICS:
 		answer_metrics(an, a);
 		break;
+	case REQUEST_NOTIFY_RESULT:
+		answer_test(an, a, r->run);
+		break;
 	default:
 		if (r->follow)
 			answer_stream(an, a, c, r->run);
@@ -225,11 +242,13 @@ act(struct answer *an, struct api *a, const struct request *r)
 		rc = a->ops->run(a->arg, r->job, r->domain[0] != '\0' ? r->domain : NULL, r->full, &run, &err);
 	else if (r->what == REQUEST_RUN_CANCEL)
 		rc = a->ops->cancel(a->arg, run, &err);
+	else if (r->what == REQUEST_NOTIFY_TEST)
+		rc = a->ops->notify_test(a->arg, r->job[0] != '\0' ? r->job : NULL, &run, &err);
 	else
 		rc = r->what == REQUEST_PAUSE ? a->ops->pause(a->arg, &err) : a->ops->resume(a->arg, &err);
 	if (rc == -1)
 		answer_error(an, status_of(&err), &err);
-	else if (r->what == REQUEST_JOB_RUN)
+	else if (r->what == REQUEST_JOB_RUN || r->what == REQUEST_NOTIFY_TEST)
 		answer_json(an, MHD_HTTP_ACCEPTED, json_pack("{s:I}", "id", (json_int_t)run));
 	else if (r->what == REQUEST_RUN_CANCEL)
 		answer_run(an, a, MHD_HTTP_ACCEPTED, run);

@@ -40,6 +40,7 @@ static const struct command {
 	{ "pause", command_pause, 0, 0, "no arguments", false, { 0 } },
 	{ "resume", command_resume, 0, 0, "no arguments", false, { 0 } },
 	{ "schedule", command_schedule, 0, 0, "no arguments", false, { OPTION_NEXT } },
+	{ "notify-test", command_notify_test, 0, 0, "no arguments", false, { OPTION_JOB } },
 	{ "prune", command_prune, 1, 1, "JOB", false, { OPTION_DRY_RUN } },
 	{ "protect", command_protect, 1, 1, "POINT", false, { 0 } },
 	{ "unprotect", command_unprotect, 1, 1, "POINT", false, { 0 } },
@@ -74,6 +75,7 @@ usage(FILE *f)
 	    "       virt-backupctl [OPTION...] pause              start no scheduled runs any more\n"
 	    "       virt-backupctl [OPTION...] resume             start them again\n"
 	    "       virt-backupctl [OPTION...] schedule           the next runs of all jobs\n"
+	    "       virt-backupctl [OPTION...] notify-test        try each way to notify people, and say what came of it\n"
 	    "       virt-backupctl [OPTION...] prune JOB          let go of the points that the job's \"keep\" no longer keeps\n"
 	    "       virt-backupctl [OPTION...] protect POINT      never prune it\n"
 	    "       virt-backupctl [OPTION...] unprotect POINT    prune it when its time comes\n"
@@ -88,7 +90,7 @@ usage(FILE *f)
 	    "      --domain DOMAIN    run, replicate: this machine alone\n"
 	    "      --full             run: read and store everything\n"
 	    "      --wait             run: until it has ended; exit 1 if it fails\n"
-	    "      --job JOB          history: only runs of this job; verify: only its points\n"
+	    "      --job JOB          history: only runs of this job; verify: only its points; notify-test: as if of this job\n"
 	    "      --limit N          history: so many at most (100)\n"
 	    "      --next N           schedule: so many (10)\n"
 	    "\n"

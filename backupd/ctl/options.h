@@ -52,6 +52,7 @@ int command_log(const struct options *o);
 int command_pause(const struct options *o);
 int command_resume(const struct options *o);
 int command_schedule(const struct options *o);
+int command_notify_test(const struct options *o);
 
 /* Those that work on a repository: */
 int command_prune(const struct options *o);

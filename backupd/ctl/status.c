@@ -175,12 +175,14 @@ print_repositories(struct table *t, const json_t *repositories)
 	json_array_foreach(repositories, i, r) {
 		double left = json_value(r, "free"), total = json_value(r, "total");
 
-		if (total > 0)
+		if (total <= 0 && left > 0)
+			snprintf(text, sizeof(text), "%s", human_size((uint64_t)left, free_text));
+		else if (total > 0)
 			snprintf(text, sizeof(text), "%s of %s (%.0f%%)", human_size((uint64_t)left, free_text), human_size((uint64_t)total, all), 100 * left / total);
 		else
 			snprintf(text, sizeof(text), "not known");
 		table_cell(t, JOB_W, PAINT_NONE, json_text(r, "name"));
-		table_cell(t, 2 * TIME_W, total > 0 && left < total / 20 ? PAINT_BAD : PAINT_NONE, text);
+		table_cell(t, 2 * TIME_W, json_is_true(json_object_get(r, "low")) ? PAINT_BAD : PAINT_NONE, text);
 		table_last(t, PAINT_NONE, json_text(r, "url"));
 	}
 }

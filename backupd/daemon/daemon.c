@@ -14,14 +14,17 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "alarms.h"
 #include "daemon_private.h"
 #include "deadline.h"
 #include "human.h"
 #include "interface.h"
 #include "io.h"
+#include "notifier.h"
 #include "state_dir.h"
 
 #define TEND_S		60		/* how often the disk is tried again */
+#define TELL_MS		30000		/* for what is to be told when the daemon ends */
 #define SECOND_US	UINT64_C(1000000)
 
 void
@@ -87,23 +90,28 @@ set_timer(const struct daemon *d, int64_t wake)
 static int64_t
 work_off(struct daemon *d)
 {
-	int64_t now, wake;
+	int64_t now, wake, look;
 
 	do {
 		clock_look(d);
 		now = daemon_now();
 		wake = engine_tick(d->engine, now);
+		look = alarms_tick(d->alarms, now);
 		if (d->in_memory && wake > now + TEND_S)
 			wake = now + TEND_S;
-	} while (!set_timer(d, wake));
+	} while (!set_timer(d, look < wake ? look : wake));
 	return (wake);
 }
 
 static void
 end_when_quiet(struct daemon *d)
 {
-	if (d->workers == NULL)
+	if (d->workers != NULL)
+		return;
+	if (notifier_idle(d->notifier))
 		sd_event_exit(d->ev, 0);
+	else
+		notifier_hurry(d->notifier, TELL_MS);
 }
 
 void
@@ -183,6 +191,8 @@ on_terminate(sd_event_source *s, const struct signalfd_siginfo *si, void *arg)
 	(void)s;
 	(void)si;
 	d->stopping = true;
+	if (again)
+		notifier_hurry(d->notifier, 0);
 	engine_hold(d->engine);
 	/* Finishing takes stop_timeout, ending another one, and what was killed is to be settled. */
 	sd_notifyf(0, "STOPPING=1\nSTATUS=ending\nEXTEND_TIMEOUT_USEC=%" PRIu64, (uint64_t)(3 * c->stop_timeout + 10) * SECOND_US);
@@ -265,7 +275,7 @@ set_up(struct daemon *d, struct err *err)
 	if ((r = sd_event_new(&d->ev)) < 0)
 		return (err_set(err, -r, "cannot set up the daemon's event loop"));
 	if ((d->db = db_open(state_dir(), say_state, d, err)) == NULL || (d->engine = engine_new(d->db, host, &daemon_engine_ops, d, err)) == NULL ||
-	    daemon_load(d, err) == -1)
+	    (d->notifier = notifier_new(d, err)) == NULL || (d->alarms = alarms_new(d, err)) == NULL || daemon_load(d, err) == -1)
 		return (-1);
 	return (add_sources(d, err) == -1 || (d->interface = interface_start(d, err)) == NULL ? -1 : 0);
 }
@@ -278,6 +288,8 @@ tear_down(struct daemon *d)
 		next = w->next;
 		worker_free(w);
 	}
+	notifier_free(d->notifier);
+	alarms_free(d->alarms);
 	for (size_t i = 0; i < sizeof(d->sources) / sizeof(d->sources[0]); i++)
 		sd_event_source_unref(d->sources[i]);
 	sd_event_source_unref(d->second);

@@ -7,6 +7,7 @@
  *   unheard.c       what they did when the daemon was gone      clock.c     whether the clock was set
  *   engine.c        schedule + queue + configuration            schedule.c  when a job is due, which run is next; pure
  *   db*.c, sql.c    queue and history (db.h)                    run.c       a run's words;  run_log.c  what it had to say
+ *   notifier.c      people are told, by children             alarms.c    what they should know though no run has failed;  space.c  room in repositories
  *   worker.c        one child;  worker_spawn.c  its start;  worker_event.c  what it prints;  process.c  which one it is
  */
 #ifndef OVB_DAEMON_H

@@ -11,7 +11,9 @@
 #include "engine.h"
 #include "worker.h"
 
+struct alarms;
 struct interface;
+struct notifier;
 
 struct daemon {
 	sd_event	*ev;
@@ -42,6 +44,8 @@ struct daemon {
 	unsigned int	 settle_wait;		/* seconds until then */
 
 	struct interface *interface;		/* NULL: not there (yet) */
+	struct notifier	*notifier;		/* likewise */
+	struct alarms	*alarms;		/* likewise */
 
 	/* What tells the API's clients; NULL: nobody does. */
 	void		(*changed)(void *arg, int64_t run);

@@ -9,7 +9,7 @@
  *
  * Threads: one at a time.   Blocks: on the disk.
  *
- * The files behind this header:  db.c opening, setting aside, memory and back;  db_jobs.c the schedule's state;  db_runs.c a run's way through the
+ * The files behind this header:  db.c opening, setting aside, memory and back;  db_jobs.c the schedule's state;  db_marks.c what was told;  db_runs.c a run's way through the
  * queue;  db_read.c what there is;  sql.h SQLite with struct err
  */
 #ifndef OVB_DB_H
@@ -102,6 +102,17 @@ int db_finish(struct db *db, int64_t id, const struct run_end *end, int64_t *nex
  * waits stay until that has ended.
  */
 int db_trim(struct db *db, const char *job, int keep, void (*gone)(void *arg, int64_t id), void *arg, struct err *err);
+
+/* ---- db_marks.c ---- */
+
+/** db_mark(db, kind, name): A number that is remembered of the job or repository ${name}, such as when something was told; RUN_NO_TIME: none. */
+int64_t db_mark(struct db *db, const char *kind, const char *name);
+
+/** db_set_mark(db, kind, name, value, err): Remember it; RUN_NO_TIME: forget it. */
+int db_set_mark(struct db *db, const char *kind, const char *name, int64_t value, struct err *err);
+
+/** db_forget_marks(db, c, err): Forget those of what ${c} does not have. */
+int db_forget_marks(struct db *db, const struct conf *c, struct err *err);
 
 /* ---- db_read.c ---- */
 

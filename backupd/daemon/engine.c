@@ -220,6 +220,11 @@ write_end(struct engine *e, int64_t id, enum run_state state, const char *messag
 	if (db_finish(e->db, id, &end, &next, err) == -1)
 		return (-1);
 	e->ops->changed(e->arg, id);
+	r.state = state;
+	r.finished = when;
+	snprintf(r.message, sizeof(r.message), "%s", message != NULL ? message : "");
+	if (e->ops->ended != NULL)
+		e->ops->ended(e->arg, &r, next, end.retry_at);
 	if (next != 0) {
 		tell_again(e, &r, &end, next);
 		e->ops->changed(e->arg, next);

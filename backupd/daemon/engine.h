@@ -27,6 +27,8 @@ struct engine_ops {
 	void	(*gone)(void *arg, int64_t id);
 	/* A line for the administrator; ${job} may be NULL. */
 	void	(*say)(void *arg, bool trouble, const char *job, const char *text);
+	/* ${r} has ended; ${next}, unless it is 0, goes on for it, at ${next_at} or at once (RUN_NO_TIME).  NULL: nobody wants to know. */
+	void	(*ended)(void *arg, const struct run *r, int64_t next, int64_t next_at);
 };
 
 struct engine;

@@ -16,6 +16,7 @@ struct interface {
 static const struct api_ops ops = {
 	.status = ops_status, .jobs = ops_jobs, .history = ops_history, .run = ops_run_job, .cancel = ops_cancel, .schedule = ops_schedule,
 	.pause = ops_pause, .resume = ops_resume, .log = ops_log, .run_state = ops_run_state,
+	.notify_test = ops_notify_test, .notify_result = ops_notify_result,
 };
 
 static void

@@ -4,9 +4,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 
+#include "alarms.h"
 #include "daemon_private.h"
+#include "notifier.h"
 #include "ops_json.h"
 
 /* ---- jobs ---- */
@@ -61,7 +62,8 @@ one_job(struct daemon *d, const struct conf_job *job, const struct runs *active)
 	}
 	return (json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:b, s:o, s:o}", "name", job->name, "repository", job->repository->name, "schedule",
 	    ops_text(job->schedule), "next", next == SCHEDULE_NEVER ? json_null() : ops_time(next), "last", last_of(d, job->name), "last_success",
-	    ops_time(db_last_success(d->db, job->name, NULL)), "overdue", 0, "run", active_of(active, job->name), "machines", all.array));
+	    ops_time(db_last_success(d->db, job->name, NULL)), "overdue",
+	    (int)alarms_overdue(d, job, daemon_now()), "run", active_of(active, job->name), "machines", all.array));
 }
 
 static json_t *
@@ -111,15 +113,14 @@ static json_t *
 repositories(const struct daemon *d)
 {
 	json_t *a = json_array();
-	struct statvfs v;
 
 	for (size_t i = 0; a != NULL && i < d->conf->nrepositories; i++) {
 		const struct conf_repository *r = &d->conf->repositories[i];
-		bool known = r->at.kind == CONF_URL_LOCAL && statvfs(r->at.path, &v) == 0;
+		struct alarms_space s = alarms_space(d->alarms, r);
 
-		if (json_array_append_new(a, json_pack("{s:s, s:o, s:o, s:o}", "name", r->name, "url", ops_text(r->url), "free",
-		    known ? json_integer((json_int_t)(v.f_bavail * v.f_frsize)) : json_null(), "total",
-		    known ? json_integer((json_int_t)(v.f_blocks * v.f_frsize)) : json_null())) == -1) {
+		if (json_array_append_new(a, json_pack("{s:s, s:o, s:o, s:o, s:b}", "name", r->name, "url", ops_text(r->url), "free",
+		    s.known ? json_integer((json_int_t)s.free) : json_null(), "total", s.known && s.total > 0 ? json_integer((json_int_t)s.total) : json_null(),
+		    "low", (int)(s.known && s.low))) == -1) {
 			json_decref(a);
 			return (NULL);
 		}
@@ -134,6 +135,8 @@ warnings(const struct daemon *d)
 
 	if (d->in_memory)
 		json_array_append_new(a, json_string("queue and history are in memory only: see to the disk of the state folder"));
+	if (a != NULL)
+		alarms_warnings(d->alarms, a);
 	return (a);
 }
 
@@ -272,6 +275,29 @@ int
 ops_resume(void *arg, struct err *err)
 {
 	return (set_paused(arg, false, err));
+}
+
+int
+ops_notify_test(void *arg, const char *job, int64_t *id, struct err *err)
+{
+	struct daemon *d = arg;
+
+	if (d->conf->notify.nmails + d->conf->notify.nwebhooks == 0)
+		err_set(err, 0, "nobody is to be notified: add a group \"notify\" to %s, and reload", d->config);
+	else if (job != NULL ? conf_find_job(d->conf, job) == NULL : d->conf->njobs == 0)
+		err_set(err, 0, job != NULL ? "there is no job \"%.200s\"" : "there are no jobs%s", job != NULL ? job : "");
+	else
+		return ((*id = notifier_test(d->notifier, job != NULL ? job : d->conf->jobs[0].name, err)) == -1 ? -1 : 0);
+	err->code = ENOENT;
+	return (-1);
+}
+
+json_t *
+ops_notify_result(void *arg, int64_t id)
+{
+	struct daemon *d = arg;
+
+	return (notifier_result(d->notifier, id));
 }
 
 int

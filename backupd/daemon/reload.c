@@ -8,9 +8,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "alarms.h"
 #include "daemon_private.h"
 #include "human.h"
 #include "io.h"
+#include "notify/notify.h"
 
 /*
  * The text that is in force, for workers: what stands in the file by then may be wrong, or different.
@@ -26,6 +28,13 @@ text_fd(const struct conf *c, struct err *err)
 		io_close(&fd);
 	}
 	return (fd);
+}
+
+static void
+warn_notify(void *arg, const char *text)
+{
+	(void)arg;
+	daemon_say(true, "warning: notify: %s", text);
 }
 
 int
@@ -45,6 +54,8 @@ daemon_load(struct daemon *d, struct err *err)
 	d->conf_fd = fd;
 	d->conf_loaded = daemon_now();
 	d->conf_error[0] = '\0';
+	notify_check(&c->notify, warn_notify, NULL);
+	alarms_configure(d->alarms);
 	return (0);
 }
 

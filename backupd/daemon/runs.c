@@ -4,9 +4,14 @@
 #include <string.h>
 #include <time.h>
 
+#include "alarms.h"
 #include "daemon_private.h"
 #include "earlier.h"
+#include "human.h"
 #include "io.h"
+#include "notifier.h"
+#include "notify/notice.h"
+#include "notify/notify.h"
 
 #define SETTLE_S	30	/* until what could not be settled is tried again; twice as long each time ... */
 #define SETTLE_MAX_S	1800	/* ... up to that */
@@ -35,6 +40,64 @@ daemon_worker(const struct daemon *d, int64_t run)
 	while (w != NULL && (w->run != run || run == 0))
 		w = w->next;
 	return (w);
+}
+
+/* ---- who is told ---- */
+
+#define LINES_MAX	16384u	/* bytes */
+
+struct lines {
+	int64_t		run;
+	struct buf	b;
+};
+
+static bool
+add_line(void *arg, const struct run *r, const struct machine *m)
+{
+	struct lines *l = arg;
+	struct err ignored = ERR_INIT;
+	char size[HUMAN_LEN];
+
+	(void)r;
+	if (m == NULL || m->run != l->run)
+		return (true);
+	if (m->state == RUN_SUCCEEDED)
+		buf_addf(&l->b, &ignored, "%s@%s: %s, %s%s%s stored\n", m->vm, m->point, m->kind, m->consistency, m->consistency[0] != '\0' ? ", " : "",
+		    human_size((uint64_t)m->stored, size));
+	else
+		buf_addf(&l->b, &ignored, "%s: failed: %s\n", m->vm, m->error);
+	if (l->b.len < LINES_MAX)
+		return (true);
+	buf_addf(&l->b, &ignored, "(and more)\n");
+	return (false);
+}
+
+/* What is not told here is what somebody has asked for: that a run is cancelled. */
+static void
+tell(struct daemon *d, enum conf_event event, const struct run *r, int64_t next, int64_t next_at)
+{
+	const struct conf_job *job = conf_find_job(d->conf, r->job);
+	struct lines lines = { r->id, BUF_INIT };
+	struct err ignored = ERR_INIT;
+	struct notice_run n = { .event = event, .job = r->job, .repository = job != NULL ? job->repository->name : "", .run = r->id,
+		.state = run_state_name(r->state), .error = r->message, .attempt = r->attempt, .started = r->started, .finished = r->finished,
+		.succeeded = r->succeeded, .failed = r->failed, .next_run = next, .next_at = next_at };
+
+	if (!notify_wants(&d->conf->notify, event))
+		return;
+	if (event != CONF_EVENT_START) {
+		(void)db_machines(d->db, r->job, add_line, &lines, &ignored);
+		n.lines = lines.b.ptr;
+	}
+	notifier_tell(d->notifier, notice_run(&n), r->job, r->id);
+	buf_free(&lines.b);
+}
+
+static void
+ended(void *arg, const struct run *r, int64_t next, int64_t next_at)
+{
+	if (r->state != RUN_CANCELLED)
+		tell(arg, r->state == RUN_SUCCEEDED ? CONF_EVENT_SUCCESS : next != 0 ? CONF_EVENT_RETRY : CONF_EVENT_FAILURE, r, next, next_at);
 }
 
 /* ---- what the engine asks for ---- */
@@ -71,6 +134,7 @@ start(void *arg, const struct run *r, const struct conf_job *job, struct err *er
 	}
 	add_worker(d, w);
 	daemon_say(false, "job %s: run %" PRId64 " begins (%s, attempt %d)", r->job, r->id, run_reason_name(r->reason), r->attempt);
+	tell(d, CONF_EVENT_START, r, 0, RUN_NO_TIME);
 	return (0);
 }
 
@@ -109,7 +173,7 @@ say(void *arg, bool trouble, const char *job, const char *text)
 	daemon_say(trouble, "%s%s%s%s", job != NULL ? "job " : "", job != NULL ? job : "", job != NULL ? ": " : "", text);
 }
 
-const struct engine_ops daemon_engine_ops = { start, cancel, changed, gone, say };
+const struct engine_ops daemon_engine_ops = { start, cancel, changed, gone, say, ended };
 
 /* ---- what workers tell ---- */
 
@@ -152,6 +216,12 @@ worker_say(void *arg, struct worker *w, bool trouble, const char *text)
 }
 
 static void
+worker_room(void *arg, struct worker *w, uint64_t bytes)
+{
+	alarms_room(((struct daemon *)arg)->alarms, w->job, bytes);
+}
+
+static void
 remove_worker(struct daemon *d, struct worker *w)
 {
 	struct worker **at = &d->workers;
@@ -186,6 +256,7 @@ run_done(struct daemon *d, struct worker *w)
 		d->settle = true;
 	engine_ended(d->engine, w->run, w->state, w->message, daemon_now());
 	forget_result(d, w->run);
+	alarms_soon(d->alarms);
 }
 
 static int
@@ -230,7 +301,7 @@ worker_done(void *arg, struct worker *w)
 	daemon_tick(d);
 }
 
-static const struct worker_ops ops = { worker_machine, worker_sent, worker_progress, worker_say, worker_done };
+static const struct worker_ops ops = { worker_machine, worker_sent, worker_progress, worker_say, worker_done, worker_room };
 
 /* ---- */
 

@@ -28,6 +28,13 @@ note(struct worker *w, bool trouble, const char *text)
 	w->ops->say(w->arg, w, trouble, text);
 }
 
+/* Whether a line may be why the run fails. */
+static bool
+is_cause(const char *line)
+{
+	return (strncmp(line, "warning: ", 9) != 0 && (strncmp(line, "hook ", 5) != 0 || strstr(line, " says: ") == NULL));
+}
+
 static void
 take_text(struct worker *w, char *line)
 {
@@ -35,7 +42,8 @@ take_text(struct worker *w, char *line)
 
 	if (strncmp(line, name, sizeof(name) - 1) == 0)
 		line += sizeof(name) - 1;
-	snprintf(w->last_line, sizeof(w->last_line), "%s", line);
+	if (is_cause(line))
+		snprintf(w->last_line, sizeof(w->last_line), "%s", line);
 	note(w, w->run != 0, line);
 }
 
@@ -59,6 +67,9 @@ take_event(struct worker *w, const char *line)
 		break;
 	case WORKER_EVENT_PROGRESS:
 		w->ops->progress(w->arg, w);
+		break;
+	case WORKER_EVENT_ROOM:
+		w->ops->room(w->arg, w, w->room);
 		break;
 	case WORKER_EVENT_NONE:
 		break;

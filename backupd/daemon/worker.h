@@ -30,6 +30,8 @@ struct worker_ops {
 	void	(*say)(void *arg, struct worker *w, bool trouble, const char *text);
 	/* It has ended, in ${w}->state, and is to be freed. */
 	void	(*done)(void *arg, struct worker *w);
+	/* It has seen so many bytes free in its job's repository. */
+	void	(*room)(void *arg, struct worker *w, uint64_t bytes);
 };
 
 struct worker_settings {
@@ -57,6 +59,7 @@ struct worker {
 	int64_t			 limit;			/* bytes a second that it may write; 0: any */
 	double			 left;			/* seconds */
 	int64_t			 machines, succeeded, failed;	/* machines -1: not known yet */
+	uint64_t		 room;			/* bytes; see WORKER_EVENT_ROOM */
 
 	/* How it ended. */
 	enum run_state		 state;

@@ -163,6 +163,14 @@ worker_event(struct worker *w, const char *line, int64_t now, struct machine *m,
 		kind = pruned(o, text, n);
 	else if (strcmp(event, "earlier") == 0)
 		kind = earlier(o, text, n);
+	else if (strcmp(event, "hook") == 0) {
+		if (w->at == WORKER_RUNS)
+			snprintf(w->phase, sizeof(w->phase), "hook %.20s", string_of(o, "hook"));
+		kind = WORKER_EVENT_PROGRESS;
+	} else if (strcmp(event, "room") == 0) {
+		w->room = (uint64_t)count_of(o, "free");
+		kind = WORKER_EVENT_ROOM;
+	}
 	json_decref(o);
 	return (kind);
 }

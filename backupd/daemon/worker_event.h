@@ -4,7 +4,7 @@
 
 #include "worker.h"
 
-enum worker_event_kind { WORKER_EVENT_NONE, WORKER_EVENT_PROGRESS, WORKER_EVENT_TEXT, WORKER_EVENT_MACHINE,
+enum worker_event_kind { WORKER_EVENT_NONE, WORKER_EVENT_PROGRESS, WORKER_EVENT_TEXT, WORKER_EVENT_MACHINE, WORKER_EVENT_ROOM,
 	WORKER_EVENT_SENT };	/* text, and of ${m} what more was sent */
 
 /**

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 
 #include "earlier.h"
 #include "io.h"
+#include "notify/notify.h"
 
 #define IOPRIO_IDLE	(3 << 13)	/* ioprio_set(2): the idle class */
 #define MAX_ARGS	12
@@ -22,6 +24,8 @@ struct child {
 	const char		*argv[MAX_ARGS];
 	const struct worker_settings	*set;
 	char			*result;	/* NULL: it has none */
+	char			 run[24];	/* its number, for hooks; "": none */
+	int			 in;		/* its standard input; -1: none */
 	int			 out, err, go;
 	pid_t			 parent;
 };
@@ -51,7 +55,7 @@ become(const struct child *c)
 		_exit(1);
 	setpgid(0, 0);
 	usual_signals();
-	if (null == -1 || dup2(null, 0) == -1 || dup2(c->out, 1) == -1 || dup2(c->err, 2) == -1)
+	if (null == -1 || dup2(c->in != -1 ? c->in : null, 0) == -1 || dup2(c->out, 1) == -1 || dup2(c->err, 2) == -1)
 		_exit(1);
 	if (read(c->go, &word, 1) != 1)
 		_exit(1);
@@ -67,7 +71,9 @@ become(const struct child *c)
 		setenv(EARLIER_ENV, number, 1);
 	}
 	if (c->result != NULL)
-		setenv("OVB_RESULT", c->result, 1);
+		setenv("OVB_RESULT_FILE", c->result, 1);
+	if (c->run[0] != '\0')
+		setenv("OVB_RUN", c->run, 1);
 	/* They are the daemon's. */
 	unsetenv("NOTIFY_SOCKET");
 	unsetenv("WATCHDOG_USEC");
@@ -117,7 +123,8 @@ out:
 int
 worker_spawn_run(struct worker_spawn *sp, const struct run *r, const struct worker_settings *set, struct err *err)
 {
-	struct child c = { .argv = { "virt-backupd", "--once", r->job, "--json", "--config" }, .set = set, .result = run_result_path(r->id) };
+	struct child c = { .argv = { "virt-backupd", "--once", r->job, "--json", "--config" }, .set = set, .result = run_result_path(r->id),
+		.in = -1 };
 	char conf[64];
 	size_t n = 5;
 	int rc;
@@ -125,6 +132,7 @@ worker_spawn_run(struct worker_spawn *sp, const struct run *r, const struct work
 	if (c.result == NULL)
 		return (err_nomem(err));
 	snprintf(conf, sizeof(conf), "/proc/self/fd/%d", set->conf_fd);
+	snprintf(c.run, sizeof(c.run), "%" PRId64, r->id);
 	c.argv[n++] = conf;
 	if (r->full)
 		c.argv[n++] = "--full";
@@ -141,10 +149,22 @@ int
 worker_spawn_reconcile(struct worker_spawn *sp, const struct worker_settings *set, struct err *err)
 {
 	struct worker_settings own = *set;
-	struct child c = { .argv = { "virt-backupd", "--reconcile" }, .set = &own };
+	struct child c = { .argv = { "virt-backupd", "--reconcile" }, .set = &own, .in = -1 };
 
 	/* A guest may be frozen. */
 	own = (struct worker_settings){ .conf_fd = -1, .earlier_fd = -1 };
+	return (spawn(sp, &c, err));
+}
+
+int
+worker_spawn_notify(struct worker_spawn *sp, int conf_fd, int in, struct err *err)
+{
+	struct worker_settings set = { .conf_fd = conf_fd, .earlier_fd = -1 };
+	struct child c = { .argv = { "virt-backupd", NOTIFY_OPTION }, .set = &set, .in = in };
+	char conf[64];
+
+	snprintf(conf, sizeof(conf), "/proc/self/fd/%d", conf_fd);
+	c.argv[2] = conf;
 	return (spawn(sp, &c, err));
 }
 

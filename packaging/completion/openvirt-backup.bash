@@ -86,7 +86,7 @@ _openvirt_backup()
 		mapfile -t COMPREPLY < <(compgen -W "$(grep -oE '^ +(-., +)?--[a-z-]+' <<<"$help" | grep -oE -- '--[a-z-]+')" -- "$cur")
 		;;
 	commands)
-		mapfile -t COMPREPLY < <(compgen -W "$(sed -nE 's/^.*OPTION\.\.\.\] ([a-z]+).*/\1/p' <<<"$help")" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "$(sed -nE 's/^.*OPTION\.\.\.\] ([a-z-]+).*/\1/p' <<<"$help")" -- "$cur")
 		;;
 	?*)
 		case $kind in

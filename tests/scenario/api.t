@@ -179,6 +179,9 @@ def test_acts():
     tap.is_([post('/v1/pause'), get('/v1/status')[1]['paused'], post('/v1/pause'), post('/v1/resume'), get('/v1/status')[1]['paused']],
             [(200, {'paused': True}), True, (200, {'paused': True}), (200, {'paused': False}), False], 'pause, resume')
     wait_until_over(second['id'])
+    tap.is_(post('/v1/notify-test', {'job': 'nightly'}), (202, {'id': 1}), 'a test of notifications')
+    status, o = get('/v1/notify-test/1')
+    tap.is_((status, set(o), [set(c) for c in o['channels']]), (200, {'id', 'finished', 'channels'}, [{'channel', 'ok', 'error'}] * 2), 'what came of it')
 
 
 WRONG = [
@@ -199,7 +202,8 @@ WRONG = [
     ('POST', '/v1/jobs/nightly/run', b'{"domain": ""}', 400), ('POST', '/v1/jobs/nightly/run', b'\x00\xff', 400), ('POST', '/v1/pause', b'{"x": 1}', 400),
     ('POST', '/v1/jobs/nightly/run', b'[' * 4000, 400), ('POST', '/v1/jobs/nightly/run', b' ' * 4097, 413), ('POST', '/v1/pause', b'x' * 300000, 413),
     ('POST', '/v1/runs/99/cancel', b'', 404), ('POST', '/v1/runs/100/cancel', b'', 409), ('POST', '/v1/jobs/busy/run', b'', 409),
-    ('POST', '/v1/jobs/full/run', b'', 503),
+    ('POST', '/v1/jobs/full/run', b'', 503), ('GET', '/v1/notify-test', b'', 405), ('POST', '/v1/notify-test/1', b'', 405), ('GET', '/v1/notify-test/2', b'', 404),
+    ('POST', '/v1/notify-test', b'{"job": "nope"}', 404), ('POST', '/v1/notify-test', b'{"job": 1}', 400), ('POST', '/v1/notify-test', b'{"domain": "web"}', 400),
 ]
 
 
@@ -507,6 +511,7 @@ def test_metrics():
              ('read_bytes', 'stored_bytes', 'sent_bytes', 'frozen_seconds', 'duration_seconds', 'success')], [25900000, 8100000, 0, 0.194, 185.25, 1],
             'bytes, freeze time, duration and result of a domain')
     tap.is_(value('domain_last_run_success', job='broken', domain='quote"back\\slash'), 1, 'a name with quotes')
+    tap.is_(value('repository_low_space', repository='local'), 0, 'little space')
     tap.is_((value('repository_free_bytes', repository='local'), value('paused'), value('runs', state='running')), (412e9, 0, 0), 'space, runs')
     if shutil.which('promtool'):
         r = tap.run(['promtool', 'check', 'metrics'], input=body)

@@ -63,7 +63,7 @@ def options_of(program):
 
 
 def commands_of(program):
-    return sorted(re.findall(r'OPTION\.\.\.\] ([a-z]+)', tap.run([os.path.join(tap.BIN, program), '--help']).stdout))
+    return sorted(re.findall(r'OPTION\.\.\.\] ([a-z-]+)', tap.run([os.path.join(tap.BIN, program), '--help']).stdout))
 
 
 def check(name, offers, exact):

@@ -100,7 +100,7 @@ def usage_options(text):
 
 def usage_commands(text):
     """{command: arguments} of "Usage: PROGRAM [OPTION...] COMMAND ARGUMENTS  what it does"."""
-    return {name: words(args) for name, args in re.findall(r'\] ([a-z]\w*)((?: \S+)*)(?:  |$)', text, re.M)}
+    return {name: words(args) for name, args in re.findall(r'\] ([a-z][\w-]*)((?: \S+)*)(?:  |$)', text, re.M)}
 
 
 def words(text):
@@ -110,7 +110,7 @@ def words(text):
 
 def manual_commands(text):
     return {name: words(re.sub(r'\b(Ar|Op|Oo|Oc|Ns|Li|No) ', '', args + ' '))
-            for name, args in re.findall(r'^\.It Cm (\w+)(.*)$', text, re.M)}
+            for name, args in re.findall(r'^\.It Cm ([\w-]+)(.*)$', text, re.M)}
 
 
 # Options and commands.
@@ -138,12 +138,12 @@ def test_program(name, program, folder):
     none({'-' + short if short else '--' + long for long, (short, _) in table.items()} - synopsis, '%s: all are in the synopsis' % name)
     refused = [long for long, (short, arg) in table.items() if not accepted(program, long, short, arg)]
     tap.is_(refused, [], '%s accepts them' % program)
-    have = set(re.findall(r'^\t\{ "(\w+)", command_\w+,', ''.join(map(read, glob.glob(os.path.join(tap.TOP, folder, 'main.c')))), re.M))
+    have = set(re.findall(r'^\t\{ "([\w-]+)", command_\w+,', ''.join(map(read, glob.glob(os.path.join(tap.TOP, folder, 'main.c')))), re.M))
     same(set(usage_commands(usage.stdout)), have, '%s: --help names the commands that there are' % program)
     commands, described = usage_commands(usage.stdout), manual_commands(text)
     tap.is_(described, commands, '%s describes the commands that there are, with their arguments' % name)
-    same(set(re.findall(r'^\.Cm (\w+)', sections(text, 'Sh')['SYNOPSIS'], re.M)), set(commands), '%s: they are in the synopsis' % name)
-    none(set(re.findall(r'\bCm (\w+)', text)) - set(commands), '%s names no other command' % name)
+    same(set(re.findall(r'^\.Cm ([\w-]+)', sections(text, 'Sh')['SYNOPSIS'], re.M)), set(commands), '%s: they are in the synopsis' % name)
+    none(set(re.findall(r'\bCm ([\w-]+)', text)) - set(commands), '%s names no other command' % name)
 
 
 # Keys.
@@ -227,7 +227,7 @@ def assigned(text):
 
 def test_keys():
     groups = find_groups(())
-    tap.is_(sorted(groups), [(), ('daemon',), ('jobs',), ('jobs', 'keep'), ('repositories',)], 'the groups of keys; PLACES finds those in them')
+    tap.is_(sorted(groups), [(), ('daemon',), ('jobs',), ('jobs', 'hooks'), ('jobs', 'keep'), ('notify',), ('notify', 'mail'), ('notify', 'webhook'), ('repositories',)], 'the groups of keys; PLACES finds those in them')
     text, example = page('backupd.conf.5'), assigned(read(EXAMPLE))
     headings = sections(text, 'Ss')
     for path, keys in groups.items():
@@ -330,6 +330,8 @@ def test_examples():
     for image in 'original.img', 'srv/images/debian.img', 'srv/large/large.img':
         images.make('holes', image, size=8 << 20)
     conf = os.path.join('etc', 'openvirt-backup', 'backupd.conf')
+    with open(os.path.join('etc', 'openvirt-backup', 'mail.password'), 'w', encoding='utf-8', opener=lambda *a: os.open(*a, 0o600)) as f:
+        f.write('secret\n')
     for n, block in enumerate(reversed(literals('backupd.conf.5'))):    # the first one, which the commands use, last
         with open(conf, 'w', encoding='utf-8') as f:
             f.write(in_sandbox(block))

@@ -120,10 +120,10 @@ jobs(void *arg)
 static json_t *
 status(void *arg)
 {
-	json_t *o = json_pack("{s:s, s:s, s:s, s:b, s:{s:s, s:s, s:n}, s:o, s:[{s:s, s:s, s:I, s:I}], s:[s]}", "version", OVB_VERSION, "time", NOW, "started",
+	json_t *o = json_pack("{s:s, s:s, s:s, s:b, s:{s:s, s:s, s:n}, s:o, s:[{s:s, s:s, s:I, s:I, s:b}], s:[s]}", "version", OVB_VERSION, "time", NOW, "started",
 	    "2026-11-20T08:00:00Z", "paused", (int)is_paused, "config", "file", "/etc/openvirt-backup/backupd.conf", "loaded", "2026-11-20T08:00:00Z", "error",
 	    "jobs", jobs(arg), "repositories", "name", "local", "url", "/var/backups/vm", "free", (json_int_t)412000000000, "total",
-	    (json_int_t)1000000000000, "warnings", "job broken: no success for 3 days"), *a = json_array();
+	    (json_int_t)1000000000000, "low", 0, "warnings", "job broken: no success for 3 days"), *a = json_array();
 
 	for (int i = 0; i < nruns; i++)
 		if (!is_over(&runs[i]))
@@ -294,11 +294,30 @@ loop(void)
 	}
 }
 
+static int
+notify_test(void *arg, const char *job, int64_t *id, struct err *err)
+{
+	(void)arg;
+	if (job != NULL && strcmp(job, "nightly") != 0)
+		return (api_fail(err, ENOENT, "there is no job \"%s\"", job));
+	*id = 1;
+	return (0);
+}
+
+static json_t *
+notify_result(void *arg, int64_t id)
+{
+	(void)arg;
+	return (id != 1 ? NULL : json_pack("{s:i, s:b, s:[{s:s, s:b, s:n}, {s:s, s:b, s:s}]}", "id", 1, "finished", 1, "channels", "channel", "webhook", "ok", 1,
+	    "error", "channel", "mail", "ok", 0, "error", "smtp://mail.example.net: it does not answer"));
+}
+
 int
 main(int argc, char **argv)
 {
 	static const struct api_ops ops = { .status = status, .jobs = jobs, .history = history, .run = start_run, .cancel = cancel, .schedule = schedule,
-	    .pause = set_paused, .resume = set_resumed, .log = run_log, .run_state = run_state };
+	    .pause = set_paused, .resume = set_resumed, .log = run_log, .run_state = run_state, .notify_test = notify_test,
+	    .notify_result = notify_result };
 	struct api_options o = API_OPTIONS_INIT;
 	struct err err = ERR_INIT;
 	int rc;

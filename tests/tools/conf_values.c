@@ -44,6 +44,7 @@ repository(const struct conf_repository *r)
 
 	text(r->name, "name", r->name);
 	text(r->name, "url", r->url);
+	text(r->name, "low_space", r->low_space);
 	text(r->name, "identity", r->identity);
 	text(r->name, "passphrase_file", r->passphrase_file);
 	text(r->name, "known_hosts", r->known_hosts);
@@ -57,6 +58,20 @@ repository(const struct conf_repository *r)
 		text(r->name, "max_parallel", NULL);
 	number(r->name, "parallel", r->parallel != 0 ? (uint64_t)r->parallel : CONF_PARALLEL);
 	number(r->name, "read_back", r->read_back != -1 ? (uint64_t)r->read_back : CONF_READ_BACK);
+}
+
+static void
+hooks(const char *job, const struct conf_hooks *h)
+{
+	static const char *const keys[] = { "hooks.before_job", "hooks.after_job", "hooks.before_domain", "hooks.after_domain" };
+	size_t given = 0;
+
+	for (int i = 0; i < CONF_HOOKS; i++) {
+		text(job, keys[i], h->command[i]);
+		given += h->command[i] != NULL;
+	}
+	number(job, "hooks.timeout", (uint64_t)h->timeout);
+	array(job, "hooks", given);
 }
 
 static void
@@ -115,6 +130,8 @@ job(const struct conf_job *j)
 	text(j->name, "window_end", j->window_cancel ? "cancel" : "finish");
 	number(j->name, "stall_timeout", (uint64_t)j->stall_timeout);
 	number(j->name, "rate_limit", j->rate_limit);
+	hooks(j->name, &j->hooks);
+	text(j->name, "alert_after", j->alert_after);
 }
 
 static void

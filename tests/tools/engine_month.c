@@ -105,7 +105,7 @@ live(struct world *w, int64_t until)
 int
 main(int argc, char **argv)
 {
-	static const struct engine_ops ops = { start, cancel, changed, NULL, say };
+	static const struct engine_ops ops = { start, cancel, changed, NULL, say, NULL };
 	struct err err = ERR_INIT;
 	struct world w = { NULL };
 	struct conf *c = NULL;

@@ -56,7 +56,7 @@ static const struct {
 	{ "a = 1; @include \"x\"", "t:1: unexpected \"@\": to include a file, begin a line with @include \"FILE\"" },
 	{ "(((((((((((((((((", "t:1: unexpected \"(\": expected a key" },
 	{ "a=((((((((((((((((((", "t:1: a: more than 16 brackets inside each other" },
-	{ R "job = ();", "t:3: job: unknown key; known here: repositories, jobs, daemon" },
+	{ R "job = ();", "t:3: job: unknown key; known here: repositories, jobs, daemon, notify" },
 
 	/* repositories */
 	{ "repositories = 1;", "t:1: repositories: expected a list of groups like ( " LOCAL " ), not 1" },
@@ -65,7 +65,7 @@ static const struct {
 	{ "repositories = (\n{ url = \"/b\"; });", "t:2: repositories[0]: has no name: add name = \"...\";" },
 	{ REPO(""), "t:2: repositories[0]: has no url: add url = \"/PATH\"; or url = \"sftp://[user@]host[:port]/PATH\";" },
 	{ REPO("url = \"/b\";\nuri = 1;"), "t:3: repositories[0].uri: unknown key; known here: name, url, identity, passphrase_file, known_hosts, "
-	    "host_key, connect_timeout, idle_timeout, request_timeout, parallel, read_back, max_parallel" },
+	    "host_key, connect_timeout, idle_timeout, request_timeout, parallel, read_back, max_parallel, low_space" },
 	{ REPO("url = 5;"), "t:2: repositories[0].url: expected a string, not 5" },
 	{ REPO("url = \"\";"), "t:2: repositories[0].url: the string is empty: give a value or remove it" },
 	{ REPO("url = \"/b\\n\";"), "t:2: repositories[0].url: the string holds the control character 0x0a: remove it" },
@@ -95,7 +95,8 @@ static const struct {
 	  "t:4: jobs[1].name: \"j\" is also the name of the job at t:3: choose another" },
 	{ IMAGE("\nkeeps = 1;"), "t:5: jobs[0].keeps: unknown key; known here: domains, images, from, name, connection, exclude, "
 	  "exclude_disks, capture, quiesce, quiesce_timeout, no_quiesce, scratch, scratch_max, in_use, incremental, "
-	  "repository, replicate, compression, schedule, full, keep, random_delay, catch_up, retries, retry_wait, window, stall_timeout, window_end, rate_limit" },
+	  "repository, replicate, compression, schedule, full, keep, random_delay, catch_up, retries, retry_wait, window, stall_timeout, window_end, rate_limit, "
+	  "hooks, alert_after" },
 	{ JOB(""), "t:4: jobs[0]: has nothing to back up: add one of domains, images and from" },
 	{ IMAGE("\nfrom = \"away\";"), "t:5: jobs[0].from: the job already has images: a job has one of domains, images and from" },
 	{ IMAGE("quiesce = \"try\";"), "t:4: jobs[0].quiesce: only a job with domains has it, and this one has images: remove it" },

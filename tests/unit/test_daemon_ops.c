@@ -13,7 +13,9 @@
 
 #include <cmocka.h>
 
+#include "alarms.h"
 #include "daemon_private.h"
+#include "notifier.h"
 #include "ops.h"
 #include "run_log.h"
 #include "worker_event.h"
@@ -63,7 +65,7 @@ cancel(void *arg, int64_t id, const char *why)
 	ignore(arg, id);
 }
 
-static const struct engine_ops engine_ops = { start, cancel, ignore, NULL, say };
+static const struct engine_ops engine_ops = { start, cancel, ignore, NULL, say, NULL };
 
 static int
 set_up(void **state)
@@ -80,13 +82,20 @@ set_up(void **state)
 	d.conf = conf_parse(text, strlen(text), "test", &err);
 	d.db = db_open(NULL, hear, NULL, &err);
 	d.engine = engine_new(d.db, "host", &engine_ops, &d, &err);
-	return (d.conf == NULL || engine_configure(d.engine, d.conf, daemon_now(), &err) == -1 ? -1 : 0);
+	d.notifier = notifier_new(&d, &err);
+	d.alarms = alarms_new(&d, &err);
+	if (d.conf == NULL || engine_configure(d.engine, d.conf, daemon_now(), &err) == -1)
+		return (-1);
+	alarms_configure(d.alarms);
+	return (0);
 }
 
 static int
 tear_down(void **state)
 {
 	(void)state;
+	alarms_free(d.alarms);
+	notifier_free(d.notifier);
 	engine_free(d.engine);
 	db_close(d.db);
 	conf_free(d.conf);
@@ -127,6 +136,15 @@ state_is(int64_t run, const char *state)
 	json_decref(o);
 }
 
+/* It is asked for by a child. */
+static void
+wait_for_space(void)
+{
+	sd_event_source_set_enabled(d.second, SD_EVENT_OFF);
+	for (int i = 0; i < 100 && !alarms_space(d.alarms, &d.conf->repositories[0]).known; i++)
+		assert_true(sd_event_run(d.ev, 100000) >= 0);
+}
+
 static void
 test_states(void **state)
 {
@@ -159,11 +177,12 @@ test_states(void **state)
 	json_decref(o);
 	worker.at = WORKER_STOPS;
 	state_is(first, "cancelling");
+	wait_for_space();
 	o = ops_status(&d);
 	has_keys(o, "version time started paused config jobs runs repositories warnings");
 	has_keys(json_object_get(o, "config"), "file loaded error");
 	assert_int_equal(json_array_size(json_object_get(o, "runs")), 2);
-	has_keys(json_array_get(json_object_get(o, "repositories"), 0), "name url free total");
+	has_keys(json_array_get(json_object_get(o, "repositories"), 0), "name url free total low");
 	assert_true(json_integer_value(json_object_get(json_array_get(json_object_get(o, "repositories"), 0), "total")) > 0);
 	json_decref(o);
 	/* It ends, and the other one begins. */

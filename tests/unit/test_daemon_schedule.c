@@ -90,7 +90,7 @@ hear(void *arg, const char *text)
 	fail_msg("%s", text);
 }
 
-static const struct engine_ops ops = { start, cancel, changed, NULL, say };
+static const struct engine_ops ops = { start, cancel, changed, NULL, say, NULL };
 
 #define REPOSITORY	"{ name = \"r\"; url = \"/r\"; }"
 
@@ -758,7 +758,7 @@ say_quietly(void *arg, bool trouble, const char *job, const char *text)
 static void
 test_held_database(void **state)
 {
-	static const struct engine_ops quiet = { start, cancel, changed, NULL, say_quietly };
+	static const struct engine_ops quiet = { start, cancel, changed, NULL, say_quietly, NULL };
 	const int64_t from = utc("2026-01-01 00:00:00");
 	char folder[] = "/tmp/ovb-held.XXXXXX", path[64];
 	struct err err = ERR_INIT;
