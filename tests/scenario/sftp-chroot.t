@@ -40,8 +40,8 @@ for user in 'vm-backup', 'vm-reader':
         out.write(f.read())
 BIND = ''.join('mount --bind %s %s && ' % (os.path.abspath(mine), theirs) for mine, theirs in (
     ('srv', '/srv'), ('passwd', '/etc/passwd'), ('group', '/etc/group'), ('shadow', '/etc/shadow'), ('ssh', '/etc/ssh')))
-server = sshd.Server('server', sftp='/usr/lib/openssh/sftp-server', options=['Include ' + SNIPPET], force=False,
-                     wrap=['unshare', '-m', 'sh', '-c', BIND + 'exec "$0" "$@"'])
+server = sshd.Server('server', kinds=('ed25519', 'ecdsa'), sftp='/usr/lib/openssh/sftp-server', options=['Include ' + SNIPPET],
+                     force=False, wrap=['unshare', '-m', 'sh', '-c', BIND + 'exec "$0" "$@"'])
 
 
 def config(file, user, **job):

@@ -33,7 +33,7 @@ class Lane:
 
     def __init__(self, name):
         self.plan, self.far, self.name = os.path.abspath(name + '.plan'), name + '.far', name
-        self.server = sshd.Server(name, sftp='/usr/bin/python3 -B -S -E %s %s' % (os.path.join(tap.LIB, 'sftp_hostile.py'), self.plan))
+        self.server = sshd.Server(name, kinds=('ed25519', 'ecdsa'), sftp='/usr/bin/python3 -B -S -E %s %s' % (os.path.join(tap.LIB, 'sftp_hostile.py'), self.plan))
         self.server.authorize(key)
         self.conf = self.config(name + '.conf')
         self.pruning = self.config(name + '.prune.conf', keep={'last': 1})
@@ -41,7 +41,7 @@ class Lane:
     def config(self, file, **job):
         with open(file, 'w', encoding='utf-8') as out:
             out.write('repositories = ( %s );\n' % ovb.value(dict(
-                name='far', url=self.server.url(os.path.abspath(self.far)), identity=key, known_hosts=self.server.known_hosts(self.name + '.known'), connect_timeout=15,
+                name='far', url=self.server.url(os.path.abspath(self.far)), identity=key, known_hosts=self.server.known_hosts(self.name + '.known'), connect_timeout=10,
                 idle_timeout=IDLE, request_timeout=REQUEST)))
             out.write('jobs = ( %s );\n' % ovb.value(ovb.image_job('vda.img', compression='none', incremental=True, **job)))
         return os.path.abspath(file)

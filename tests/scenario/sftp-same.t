@@ -20,7 +20,7 @@ CTL = os.path.join(tap.BIN, 'virt-backupctl')
 MIB = 1 << 20
 START = 1893456000      # 2030
 
-server = sshd.Server('server')
+server = sshd.Server('server', kinds=('ed25519', 'ecdsa'))
 key = sshd.keygen('id')
 server.authorize(key)
 AUTH = {'identity': key, 'known_hosts': server.known_hosts('known')}
