@@ -44,7 +44,7 @@ static bool
 worth_waiting(const struct sftp_pool *p)
 {
 	for (int i = 0; i < SFTP_CONNS; i++)
-		if (p->conns[i].taken && !p->conns[i].kept)
+		if (p->conns[i].taken)
 			return (true);
 	return (false);
 }
@@ -64,7 +64,34 @@ connect_place(struct sftp_pool *p, int i, struct err *err)
 		return (1);
 	p->conns[i].taken = false;
 	p->full = true;
+	pthread_cond_broadcast(&p->freed);
 	return (0);
+}
+
+/* With the lock: wait for our turn, and take a place.  ${why} is why the last one could not be connected.  Fails: -1. */
+static int
+take_place(struct sftp_pool *p, int prefer, struct err *why, struct err *err)
+{
+	uint64_t turn = p->came++;
+	int i = -1;
+
+	while (!p->lost && (turn != p->went || ((i = choose(p, prefer)) == -1 && worth_waiting(p))))
+		pthread_cond_wait(&p->freed, &p->lock);
+	p->went++;
+	pthread_cond_broadcast(&p->freed);
+	if (p->lost) {
+		*err = p->why;
+		return (-1);
+	}
+	if (i == -1) {
+		if (why->text[0] == '\0')
+			err_set(why, 0, "it was refused before");
+		err_wrap(why, "%s must allow one more connection at a time", p->t->label);
+		*err = *why;
+		return (-1);
+	}
+	p->conns[i].taken = true;
+	return (i);
 }
 
 int
@@ -74,54 +101,14 @@ pool_take(struct sftp_pool *p, int prefer, struct err *err)
 	int i;
 
 	pthread_mutex_lock(&p->lock);
-	for (;;) {
-		if (p->lost) {
-			*err = p->why;
-			break;
-		}
-		if ((i = choose(p, prefer)) == -1) {
-			if (!worth_waiting(p)) {
-				if (why.text[0] == '\0')
-					err_set(&why, 0, "it was refused before");
-				err_wrap(&why, "%s must allow one more connection at a time", p->t->label);
-				*err = why;
-				break;
-			}
-			pthread_cond_wait(&p->freed, &p->lock);
-			continue;
-		}
-		p->conns[i].taken = true;
-		if (p->conns[i].ss == NULL && connect_place(p, i, &why) == 0)
-			continue;
-		pthread_mutex_unlock(&p->lock);
-		if (ssh_begin(p->conns[i].ss, err) == 0)
-			return (i);
-		pool_give(p, i);
-		return (-1);
-	}
+	do
+		i = take_place(p, prefer, &why, err);
+	while (i != -1 && p->conns[i].ss == NULL && connect_place(p, i, &why) == 0);
 	pthread_mutex_unlock(&p->lock);
+	if (i == -1 || ssh_begin(p->conns[i].ss, err) == 0)
+		return (i);
+	pool_give(p, i);
 	return (-1);
-}
-
-void
-pool_keep(struct sftp_pool *p, int i)
-{
-	pthread_mutex_lock(&p->lock);
-	p->conns[i].kept = true;
-	pthread_cond_broadcast(&p->freed);
-	pthread_mutex_unlock(&p->lock);
-}
-
-static void
-close_handle(struct ssh_session *ss, LIBSSH2_SFTP_HANDLE *h)
-{
-	struct err ignored = ERR_INIT;
-
-	while (libssh2_sftp_close_handle(h) == LIBSSH2_ERROR_EAGAIN)
-		if (ssh_wait(ss, &ignored) == -1) {
-			libssh2_sftp_close_handle(h);	/* without a stream it is freed now */
-			break;
-		}
 }
 
 /* With the lock, which is given up meanwhile. */
@@ -134,7 +121,7 @@ close_unused(struct sftp_pool *p, int i)
 	while (c->nunused > 0) {
 		h = c->unused[--c->nunused];
 		pthread_mutex_unlock(&p->lock);
-		close_handle(c->ss, h);
+		ssh_handle_close(c->ss, h);
 		pthread_mutex_lock(&p->lock);
 	}
 }
@@ -169,7 +156,7 @@ pool_give(struct sftp_pool *p, int i)
 		p->lost = true;
 		p->why = p->conns[i].ss->why;
 	}
-	p->conns[i].taken = p->conns[i].kept = false;
+	p->conns[i].taken = false;
 	pthread_cond_broadcast(&p->freed);
 	pthread_mutex_unlock(&p->lock);
 }
@@ -188,7 +175,7 @@ pool_spoil(struct sftp_pool *p, int i)
 	p->conns[i].ss = NULL;
 	p->conns[i].gen++;
 	p->conns[i].nunused = 0;
-	p->conns[i].taken = p->conns[i].kept = false;
+	p->conns[i].taken = false;
 	pthread_cond_broadcast(&p->freed);
 	pthread_mutex_unlock(&p->lock);
 	ss->dead = true;	/* no goodbye: it could not be understood */
