@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 
 #include "io.h"
+#include "ssh_ctr.h"
 
 #define KEEPALIVE_S	15u
 #define ANSWER_MAX	((uint64_t)32 << 20)	/* bytes that may come while one request is under way: far more than any asks for, or lists */
@@ -22,6 +23,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static void
 init_library(void)
 {
+	ssh_ctr_install();
 	libssh2_init(0);
 }
 
