@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "thread.h"
+
 int
 pool_open(struct sftp_pool *p, const struct ssh_target *t, struct err *err)
 {
@@ -16,6 +18,8 @@ pool_open(struct sftp_pool *p, const struct ssh_target *t, struct err *err)
 void
 pool_close(struct sftp_pool *p)
 {
+	if (p->begun)
+		pthread_join(p->connector, NULL);
 	for (int i = 0; i < SFTP_CONNS; i++) {
 		free(p->conns[i].unused);
 		ssh_session_close(p->conns[i].ss);
@@ -24,7 +28,7 @@ pool_close(struct sftp_pool *p)
 	pthread_mutex_destroy(&p->lock);
 }
 
-/* A connection that nobody has: the preferred one, an open one, a place for a new one, or -1. */
+/* A connection that nobody has, the preferred one first, or -1. */
 static int
 choose(const struct sftp_pool *p, int prefer)
 {
@@ -33,77 +37,95 @@ choose(const struct sftp_pool *p, int prefer)
 	for (int i = 0; i < SFTP_CONNS; i++)
 		if (!p->conns[i].taken && p->conns[i].ss != NULL)
 			return (i);
-	for (int i = 0; i < SFTP_CONNS && !p->full; i++)
-		if (!p->conns[i].taken)
-			return (i);
 	return (-1);
 }
 
-/* Whether somebody will give one back soon. */
+/* Whether there will be one soon. */
 static bool
 worth_waiting(const struct sftp_pool *p)
 {
 	for (int i = 0; i < SFTP_CONNS; i++)
 		if (p->conns[i].taken)
 			return (true);
-	return (false);
+	return (p->connecting);
 }
 
-/* Connect place ${i}, which we have taken, without holding up others.  1 when it is connected, 0 when another one has to do. */
-static int
-connect_place(struct sftp_pool *p, int i, struct err *err)
+static void *
+connect_main(void *arg)
 {
-	struct ssh_session *ss;
+	struct sftp_pool *p = arg;
+	struct err why = ERR_INIT;
+	struct ssh_session *ss = ssh_session_open(p->t, &why);
 
-	pthread_mutex_unlock(&p->lock);
-	ss = ssh_session_open(p->t, err);
 	pthread_mutex_lock(&p->lock);
-	p->conns[i].ss = ss;
-	p->conns[i].gen++;
-	if (ss != NULL)
-		return (1);
-	p->conns[i].taken = false;
-	p->full = true;
+	if (ss == NULL) {
+		p->full = true;
+		p->refused = why;
+	} else {
+		p->conns[p->place].ss = ss;
+		p->conns[p->place].gen++;
+	}
+	p->connecting = false;
 	pthread_cond_broadcast(&p->freed);
-	return (0);
+	pthread_mutex_unlock(&p->lock);
+	return (NULL);
 }
 
-/* With the lock: wait for our turn, and take a place.  ${why} is why the last one could not be connected.  Fails: -1. */
+/* One more connection, while everybody goes on with those that there are: logging in takes ten round trips. */
+static void
+connect_more(struct sftp_pool *p)
+{
+	int i = 0;
+
+	while (i < SFTP_CONNS && p->conns[i].ss != NULL)
+		i++;
+	if (i == SFTP_CONNS || p->full || p->connecting)
+		return;
+	if (p->begun)
+		pthread_join(p->connector, NULL);	/* it has ended */
+	p->place = i;
+	p->begun = p->connecting = thread_start(&p->connector, connect_main, p, &p->refused) == 0;
+	p->full = !p->connecting;
+}
+
+/* With the lock: wait for our turn, and take a connection.  Fails: -1. */
 static int
-take_place(struct sftp_pool *p, int prefer, struct err *why, struct err *err)
+take_free(struct sftp_pool *p, int prefer, struct err *err)
 {
 	uint64_t turn = p->came++;
 	int i = -1;
 
-	while (!p->lost && (turn != p->went || ((i = choose(p, prefer)) == -1 && worth_waiting(p))))
+	while (!p->lost) {
+		if (turn == p->went) {
+			if ((i = choose(p, prefer)) != -1)
+				break;
+			connect_more(p);
+			if (!worth_waiting(p))
+				break;
+		}
 		pthread_cond_wait(&p->freed, &p->lock);
+	}
 	p->went++;
 	pthread_cond_broadcast(&p->freed);
 	if (p->lost) {
 		*err = p->why;
 		return (-1);
 	}
-	if (i == -1) {
-		if (why->text[0] == '\0')
-			err_set(why, 0, "it was refused before");
-		err_wrap(why, "%s must allow one more connection at a time", p->t->label);
-		*err = *why;
-		return (-1);
+	if (i != -1) {
+		p->conns[i].taken = true;
+		return (i);
 	}
-	p->conns[i].taken = true;
-	return (i);
+	*err = p->refused;
+	return (err_wrap(err, "%s must allow one more connection at a time", p->t->label));
 }
 
 int
 pool_take(struct sftp_pool *p, int prefer, struct err *err)
 {
-	struct err why = ERR_INIT;
 	int i;
 
 	pthread_mutex_lock(&p->lock);
-	do
-		i = take_place(p, prefer, &why, err);
-	while (i != -1 && p->conns[i].ss == NULL && connect_place(p, i, &why) == 0);
+	i = take_free(p, prefer, err);
 	pthread_mutex_unlock(&p->lock);
 	if (i == -1 || ssh_begin(p->conns[i].ss, err) == 0)
 		return (i);

@@ -30,7 +30,12 @@ struct sftp_pool {
 	pthread_cond_t		 freed;
 	struct sftp_conn	 conns[SFTP_CONNS];
 	uint64_t		 came, went;	/* takers: how many there were, and how many have a connection, or none, by now */
+	pthread_t		 connector;
+	bool			 begun;		/* it is to be joined */
+	bool			 connecting;	/* it is at work */
+	int			 place;		/* for its connection, then */
 	bool			 full;		/* a further connection was refused: no more are tried */
+	struct err		 refused;	/* why, then */
 	bool			 lost;
 	struct err		 why;		/* then */
 };

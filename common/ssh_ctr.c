@@ -193,10 +193,18 @@ provide(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *core, const OSSL_DI
 	return (1);
 }
 
+static OSSL_PROVIDER *loaded;	/* the process's own, as OpenSSL's list of providers is */
+
+static void
+unload(void)
+{
+	OSSL_PROVIDER_unload(loaded);
+}
+
 void
 ssh_ctr_install(void)
 {
 	if (!EVP_default_properties_is_fips_enabled(NULL) && OSSL_PROVIDER_add_builtin(NULL, NAME, provide) == 1 &&
-	    OSSL_PROVIDER_try_load(NULL, NAME, 1) != NULL)
+	    (loaded = OSSL_PROVIDER_try_load(NULL, NAME, 1)) != NULL && OPENSSL_atexit(unload) == 1)
 		EVP_set_default_properties(NULL, "?provider=" NAME);
 }

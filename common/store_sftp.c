@@ -458,8 +458,8 @@ sftp_store_close(struct store *st)
 	}
 	pthread_mutex_destroy(&s->tick_lock);
 	pthread_cond_destroy(&s->tick_wake);
-	pool_close(&s->pool);
 	ahead_free(&s->ahead);
+	pool_close(&s->pool);
 	ssh_target_free(s->t);
 	free(s->base);
 	free(s->st.url);
@@ -556,7 +556,7 @@ store_sftp_open(const char *url, const struct ssh_options *options, bool make, s
 	}
 	s->st.ops = &sftp_ops;
 	s->st.remote = true;
-	ahead_init(&s->ahead);
+	ahead_init(&s->ahead, sftp_fetch);
 	pthread_mutex_init(&s->tick_lock, NULL);
 	pthread_condattr_init(&steady);
 	pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);

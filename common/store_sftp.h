@@ -66,4 +66,7 @@ long sftp_file_read(struct store_file *f, void *p, size_t n, uint64_t offset, st
 void sftp_file_small_reads(struct store_file *f);
 void sftp_file_close(struct store_file *f);
 
+/** sftp_fetch(file, p, n, offset, err): Read a struct sftp_file; the store's ahead_fetch. */
+long sftp_fetch(void *file, void *p, size_t n, uint64_t offset, struct err *err);
+
 #endif

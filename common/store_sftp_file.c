@@ -155,7 +155,7 @@ look_and_open(struct sftp_file *f, struct ssh_session *ss, const char *full, str
 		return (err_set(err, 0, "%s/%s is not a regular file", f->s->st.url, f->path));
 	if ((h->h = sftp_open(ss, full, LIBSSH2_FXF_READ, err)) == NULL)
 		return (sftp_failed(f->s, ss, f->path, NULL, "cannot open", err));
-	f->f.size = a.filesize;
+	f->f.size = f->ahead.size = a.filesize;
 	return (0);
 }
 
@@ -418,8 +418,8 @@ fetch_once(struct sftp_file *f, void *p, size_t n, uint64_t offset, bool *again,
 	return (-1);
 }
 
-static long
-fetch(void *file, void *p, size_t n, uint64_t offset, struct err *err)
+long
+sftp_fetch(void *file, void *p, size_t n, uint64_t offset, struct err *err)
 {
 	bool again = false;
 	long got = fetch_once(file, p, n, offset, &again, err);
@@ -444,7 +444,7 @@ page(struct sftp_file *f, uint64_t number, struct err *err)
 			old = i;
 	}
 	pg->at[old].used = 0;
-	if ((got = fetch(f, pg->bytes[old], PAGE, number * PAGE, err)) == -1)
+	if ((got = sftp_fetch(f, pg->bytes[old], PAGE, number * PAGE, err)) == -1)
 		return (-1);
 	pg->at[old].number = number;
 	pg->at[old].n = (size_t)got;
@@ -478,7 +478,7 @@ sftp_file_read(struct store_file *sf, void *p, size_t n, uint64_t offset, struct
 
 	if (f->pages != NULL && n <= PAGE)
 		return (read_pages(f, p, n, offset, err));
-	return (ahead_read(&f->s->ahead, &f->ahead, f, sf->size, fetch, p, n, offset, err));
+	return (ahead_read(&f->s->ahead, &f->ahead, f, p, n, offset, err));
 }
 
 void
