@@ -11,6 +11,7 @@ struct piece {
 	struct piece	*next;
 	uint64_t	 offset;
 	size_t		 n;		/* bytes */
+	bool		 waits;		/* to be confirmed */
 	char		*buf;		/* NULL until it is needed */
 };
 
@@ -64,6 +65,7 @@ write_first(struct sftp_send *s)
 	rc = s->fn(s->file, pc->buf, pc->n, pc->offset, &s->stop, &err);
 	pthread_mutex_lock(&s->lock);
 	s->busy--;
+	pc->waits = false;
 	if (rc == -1 && s->failed.text[0] == '\0')
 		s->failed = err;
 	pc->next = s->unused;
@@ -95,6 +97,7 @@ static void
 enqueue(struct sftp_send *s)
 {
 	s->filling->next = NULL;
+	s->filling->waits = true;
 	*s->last = s->filling;
 	s->last = &s->filling->next;
 	s->filling = NULL;
@@ -111,13 +114,23 @@ begin_lane(struct sftp_send *s)
 		s->nlanes++;
 }
 
+/* Whether a piece at ${offset} would be too far from what is not confirmed. */
+static bool
+too_far(const struct sftp_send *s, uint64_t offset)
+{
+	for (const struct piece *pc = s->pieces; pc < s->pieces + SEND_PIECES; pc++)
+		if (pc->waits && offset - pc->offset >= SEND_WINDOW)
+			return (true);
+	return (false);
+}
+
 /* With the lock: a piece to fill.  Fails: -1. */
 static int
 next_piece(struct sftp_send *s, uint64_t offset, struct err *err)
 {
 	struct piece *pc;
 
-	while (s->unused == NULL && s->failed.text[0] == '\0') {
+	while ((s->unused == NULL || too_far(s, offset)) && s->failed.text[0] == '\0') {
 		if (s->nlanes == 0)
 			write_first(s);
 		else

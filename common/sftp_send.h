@@ -2,8 +2,8 @@
  * sftp_send.h - what is appended to a file goes to the server in pieces, several at a time, while its caller goes on.
  *
  * A server takes in only so much at a time from each connection, 2 MiB with OpenSSH, and answers a round trip later.  So each piece is a little
- * less than that, and each lane, a thread, sends one piece after the other over a connection of its own: ciphers run on several cores.  Lanes are begun as
- * pieces find none idle, so a slow writer has one.
+ * less than that, and each lane, a thread, sends one piece after the other over a connection of its own: ciphers run on several cores.  Lanes are
+ * begun as pieces find none idle, so a slow writer has one.  All before the last SEND_WINDOW bytes of the file is there, whatever happens.
  *
  * Calling sequence:  send_new -> (send_append* -> send_flush)* -> send_free
  * Memory: SEND_PIECES * SEND_PIECE bytes at most; libssh2 holds the pieces that are under way once more.
@@ -21,6 +21,7 @@
 #define SEND_PIECE	((size_t)64 * 30000)	/* libssh2 packs 30,000 bytes into a request */
 #define SEND_LANES	3u
 #define SEND_PIECES	(SEND_LANES + 2)	/* one is filled, one waits */
+#define SEND_WINDOW	(SEND_PIECES * SEND_PIECE)	/* all that is not confirmed lies within so many bytes */
 
 struct sftp_send;
 

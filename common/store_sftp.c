@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "buf.h"
+#include "sftp_send.h"
 #include "thread.h"
 
 #define NAMES_MAX	((size_t)64 << 20)	/* bytes of the names in one folder */
@@ -556,6 +557,7 @@ store_sftp_open(const char *url, const struct ssh_options *options, bool make, s
 	}
 	s->st.ops = &sftp_ops;
 	s->st.remote = true;
+	s->st.unsettled = SEND_WINDOW;
 	ahead_init(&s->ahead, sftp_fetch);
 	pthread_mutex_init(&s->tick_lock, NULL);
 	pthread_condattr_init(&steady);

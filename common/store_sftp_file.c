@@ -268,7 +268,7 @@ write_at(void *file, const char *p, size_t n, uint64_t offset, const atomic_bool
 		return (write_failed(f, i, err));
 	/* Nobody wants what is still under way: the connection goes with it. */
 	pool_spoil(pool, i);
-	return (err_set(err, ECANCELED, "cannot write %s/%s", f->s->st.url, f->path));
+	return (err_plain(err, ECANCELED, "gave up writing %s/%s", f->s->st.url, f->path));
 }
 
 static int

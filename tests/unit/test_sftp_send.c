@@ -21,6 +21,8 @@ struct far {
 	char		*bytes;
 	uint64_t	 fail_at;	/* the write that holds this byte fails; UINT64_MAX: none does */
 	bool		 hangs;		/* until it is told to stop */
+	bool		 slow_first;	/* the first piece takes long */
+	uint64_t	 end;		/* the highest end of any write that came before the first piece was done */
 	pthread_mutex_t	 lock;
 	unsigned int	 now, most, writes;	/* writes under way; at a time; in all */
 };
@@ -39,9 +41,15 @@ far_write(void *file, const char *p, size_t n, uint64_t offset, const atomic_boo
 	nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
 	while (f->hangs && !atomic_load(stop))
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	if (f->slow_first && offset == 0)
+		nanosleep(&(struct timespec){ .tv_nsec = 300000000 }, NULL);
 	memcpy(f->bytes + offset, p, n);
 	pthread_mutex_lock(&f->lock);
 	f->now--;
+	if (offset == 0)
+		f->slow_first = false;
+	else if (f->slow_first && offset + n > f->end)
+		f->end = offset + n;
 	pthread_mutex_unlock(&f->lock);
 	if (f->hangs || (f->fail_at >= offset && f->fail_at < offset + n))
 		return (err_set(err, ENOSPC, "write at %llu", (unsigned long long)offset));
@@ -130,6 +138,24 @@ test_fails(void **state)
 	free(f.bytes);
 }
 
+/* However slow one lane is, all that is not there lies within the window. */
+static void
+test_window(void **state)
+{
+	struct far f = far_new();
+	struct err err = ERR_INIT;
+	struct sftp_send *s = send_new(far_write, &f, &err);
+
+	(void)state;
+	f.slow_first = true;
+	assert_int_equal(send_append(s, text, LENGTH, 0, &err), 0);
+	assert_int_equal(send_flush(s, &err), 0);
+	assert_true(f.end > SEND_PIECE && f.end <= SEND_WINDOW);
+	assert_memory_equal(f.bytes, text, LENGTH);
+	send_free(s);
+	free(f.bytes);
+}
+
 static void
 test_stops(void **state)
 {
@@ -151,7 +177,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_all), cmocka_unit_test(test_flushes), cmocka_unit_test(test_fails),
-	    cmocka_unit_test(test_stops) };
+	    cmocka_unit_test(test_window), cmocka_unit_test(test_stops) };
 	int rc;
 
 	if ((text = malloc(LENGTH)) == NULL)
