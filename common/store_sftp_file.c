@@ -150,7 +150,7 @@ look_and_open(struct sftp_file *f, struct ssh_session *ss, const char *full, str
 	if (sftp_lstat(ss, full, &a, err) == -1)
 		return (sftp_failed(f->s, ss, f->path, NULL, "cannot open", err));
 	if ((a.flags & LIBSSH2_SFTP_ATTR_SIZE) == 0 || (a.flags & LIBSSH2_SFTP_ATTR_PERMISSIONS) == 0)
-		return (err_set(err, ENOTSUP, "the server does not say what %s/%s is, or how large", f->s->st.url, f->path));
+		return (err_plain(err, ENOTSUP, "the server does not say what %s/%s is, or how large", f->s->st.url, f->path));
 	if (!LIBSSH2_SFTP_S_ISREG(a.permissions))
 		return (err_set(err, 0, "%s/%s is not a regular file", f->s->st.url, f->path));
 	if ((h->h = sftp_open(ss, full, LIBSSH2_FXF_READ, err)) == NULL)
