@@ -116,7 +116,7 @@ fuzz: deps $(FUZZERS)
 #: make bench           ratios against named peers, into build/bench.md (installs them)
 bench: deps-build
 	packaging/install-packages bench
-	$(MAKE) all
+	$(MAKE) all $(BUILD)/tests/tools/store_copy $(BUILD)/tests/tools/delay_proxy
 	tests/bench $(BUILD)
 
 #: make bench-memory    how much memory each step takes with an index as large as that of 1 TiB, into build/memory.md (half an hour or more)

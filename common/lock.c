@@ -14,6 +14,7 @@
 #include "buf.h"
 #include "document.h"
 #include "io.h"
+#include "thread.h"
 
 #define RENEW_S		30
 #define DEAD_S		300		/* by the storage's clock */
@@ -284,16 +285,8 @@ lock_new(struct store *st, const char *program, const char *kind, struct err *er
 static int
 start_renewing(struct lock *lk, struct err *err)
 {
-	sigset_t all, old;
-	int r;
-
-	/* Signals are for the program's own threads. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = pthread_create(&lk->renewer, NULL, renew_main, lk);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (r != 0)
-		return (err_set(err, r, "cannot start a thread that renews the lock of %s", lk->st->url));
+	if (thread_start(&lk->renewer, renew_main, lk, err) == -1)
+		return (err_wrap(err, "cannot renew the lock of %s", lk->st->url));
 	lk->renewing = true;
 	return (0);
 }

@@ -296,7 +296,39 @@ claim_part(struct replica_send *s, struct err *err)
 	return (0);
 }
 
-/* How much of what has arrived is right, and its digest so far: all of it, or nothing. */
+/* How much of the part from ${*size} up to ${end} is as it is here, by looking: the last bytes of a part may have come before others. */
+static int
+compare_tail(struct replica_send *s, struct store_file *in, uint64_t end, struct sha256 *sha, uint64_t *size, struct err *err)
+{
+	struct store_file *part = store_file_open(s->ln->to->st, s->part, err);
+	uint8_t *there = malloc(CHUNK);
+	bool differs = false;
+	size_t n, ok;
+	int rc = -1;
+
+	if (there == NULL)
+		err_nomem(err);
+	if (part == NULL || there == NULL)
+		goto out;
+	while (*size < end && !differs) {
+		n = end - *size < CHUNK ? (size_t)(end - *size) : CHUNK;
+		if (stopped(s->ln, err) == -1 || read_source(s, in, n, *size, err) == -1 || store_file_read(part, there, n, *size, err) == -1)
+			goto out;
+		for (ok = 0; ok < n && s->buf[ok] == there[ok]; ok++)
+			;
+		if (sha256_add(sha, s->buf, ok, err) == -1)
+			goto out;
+		*size += ok;
+		differs = ok < n;
+	}
+	rc = 0;
+out:
+	free(there);
+	store_file_close(part);
+	return (rc);
+}
+
+/* How much of what has arrived is right, and its digest so far: all of it but for its end, or nothing. */
 static int
 look_at_part(struct replica_send *s, struct store_file *in, struct sha256 *sha, uint64_t *size, struct err *err)
 {
@@ -304,7 +336,8 @@ look_at_part(struct replica_send *s, struct store_file *in, struct sha256 *sha, 
 	struct sha256 *upto = NULL;
 	struct store_stat sb;
 	char hex[SHA256_HEX];
-	int rc = -1, same;
+	uint64_t settled;
+	int rc = -1, same = 1;
 
 	*size = 0;
 	if (store_stat(st, s->part, &sb, err) == -1)
@@ -316,20 +349,21 @@ look_at_part(struct replica_send *s, struct store_file *in, struct sha256 *sha, 
 		*size = sb.size;
 		return (add_file(s, st, s->part, sb.size, sha, err));
 	}
+	settled = sb.size > st->unsettled ? sb.size - st->unsettled : 0;
 	if ((upto = sha256_new(err)) == NULL)
 		return (-1);
-	for (uint64_t at = 0; at < sb.size; ) {
-		size_t n = sb.size - at < CHUNK ? (size_t)(sb.size - at) : CHUNK;
+	for (uint64_t at = 0; at < settled; ) {
+		size_t n = settled - at < CHUNK ? (size_t)(settled - at) : CHUNK;
 
 		if (stopped(s->ln, err) == -1 || read_source(s, in, n, at, err) == -1 || sha256_add(sha, s->buf, n, err) == -1 ||
 		    sha256_add(upto, s->buf, n, err) == -1)
 			goto out;
 		at += n;
 	}
-	if (sha256_end(upto, hex, err) == -1 || (same = has_arrived(s, in, s->part, sb.size, hex, err)) == -1)
+	if (settled > 0 && (sha256_end(upto, hex, err) == -1 || (same = has_arrived(s, in, s->part, settled, hex, err)) == -1))
 		goto out;
-	*size = same ? sb.size : 0;
-	rc = 0;
+	*size = same ? settled : 0;
+	rc = same ? compare_tail(s, in, sb.size, sha, size, err) : 0;
 out:
 	sha256_free(upto);
 	return (rc);

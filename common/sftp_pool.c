@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "thread.h"
+
 int
 pool_open(struct sftp_pool *p, const struct ssh_target *t, struct err *err)
 {
@@ -16,6 +18,8 @@ pool_open(struct sftp_pool *p, const struct ssh_target *t, struct err *err)
 void
 pool_close(struct sftp_pool *p)
 {
+	if (p->begun)
+		pthread_join(p->connector, NULL);
 	for (int i = 0; i < SFTP_CONNS; i++) {
 		free(p->conns[i].unused);
 		ssh_session_close(p->conns[i].ss);
@@ -24,7 +28,7 @@ pool_close(struct sftp_pool *p)
 	pthread_mutex_destroy(&p->lock);
 }
 
-/* A connection that nobody has: the preferred one, an open one, a place for a new one, or -1. */
+/* A connection that nobody has, the preferred one first, or -1. */
 static int
 choose(const struct sftp_pool *p, int prefer)
 {
@@ -33,95 +37,100 @@ choose(const struct sftp_pool *p, int prefer)
 	for (int i = 0; i < SFTP_CONNS; i++)
 		if (!p->conns[i].taken && p->conns[i].ss != NULL)
 			return (i);
-	for (int i = 0; i < SFTP_CONNS && !p->full; i++)
-		if (!p->conns[i].taken)
-			return (i);
 	return (-1);
 }
 
-/* Whether somebody will give one back soon. */
+/* Whether there will be one soon. */
 static bool
 worth_waiting(const struct sftp_pool *p)
 {
 	for (int i = 0; i < SFTP_CONNS; i++)
-		if (p->conns[i].taken && !p->conns[i].kept)
+		if (p->conns[i].taken)
 			return (true);
-	return (false);
+	return (p->connecting);
 }
 
-/* Connect place ${i}, which we have taken, without holding up others.  1 when it is connected, 0 when another one has to do. */
-static int
-connect_place(struct sftp_pool *p, int i, struct err *err)
+static void *
+connect_main(void *arg)
 {
-	struct ssh_session *ss;
+	struct sftp_pool *p = arg;
+	struct err why = ERR_INIT;
+	struct ssh_session *ss = ssh_session_open(p->t, &why);
 
-	pthread_mutex_unlock(&p->lock);
-	ss = ssh_session_open(p->t, err);
 	pthread_mutex_lock(&p->lock);
-	p->conns[i].ss = ss;
-	p->conns[i].gen++;
-	if (ss != NULL)
-		return (1);
-	p->conns[i].taken = false;
-	p->full = true;
-	return (0);
+	if (ss == NULL) {
+		p->full = true;
+		p->refused = why;
+	} else {
+		p->conns[p->place].ss = ss;
+		p->conns[p->place].gen++;
+	}
+	p->connecting = false;
+	pthread_cond_broadcast(&p->freed);
+	pthread_mutex_unlock(&p->lock);
+	return (NULL);
+}
+
+/* One more connection, while everybody goes on with those that there are: logging in takes ten round trips. */
+static void
+connect_more(struct sftp_pool *p)
+{
+	int i = 0;
+
+	while (i < SFTP_CONNS && p->conns[i].ss != NULL)
+		i++;
+	if (i == SFTP_CONNS || p->full || p->connecting)
+		return;
+	if (p->begun)
+		pthread_join(p->connector, NULL);	/* it has ended */
+	p->place = i;
+	p->begun = p->connecting = thread_start(&p->connector, connect_main, p, &p->refused) == 0;
+	p->full = !p->connecting;
+}
+
+/* With the lock: wait for our turn, and take a connection.  Fails: -1. */
+static int
+take_free(struct sftp_pool *p, int prefer, struct err *err)
+{
+	uint64_t turn = p->came++;
+	int i = -1;
+
+	while (!p->lost) {
+		if (turn == p->went) {
+			if ((i = choose(p, prefer)) != -1)
+				break;
+			connect_more(p);
+			if (!worth_waiting(p))
+				break;
+		}
+		pthread_cond_wait(&p->freed, &p->lock);
+	}
+	p->went++;
+	pthread_cond_broadcast(&p->freed);
+	if (p->lost) {
+		*err = p->why;
+		return (-1);
+	}
+	if (i != -1) {
+		p->conns[i].taken = true;
+		return (i);
+	}
+	*err = p->refused;
+	return (err_wrap(err, "%s must allow one more connection at a time", p->t->label));
 }
 
 int
 pool_take(struct sftp_pool *p, int prefer, struct err *err)
 {
-	struct err why = ERR_INIT;
 	int i;
 
 	pthread_mutex_lock(&p->lock);
-	for (;;) {
-		if (p->lost) {
-			*err = p->why;
-			break;
-		}
-		if ((i = choose(p, prefer)) == -1) {
-			if (!worth_waiting(p)) {
-				if (why.text[0] == '\0')
-					err_set(&why, 0, "it was refused before");
-				err_wrap(&why, "%s must allow one more connection at a time", p->t->label);
-				*err = why;
-				break;
-			}
-			pthread_cond_wait(&p->freed, &p->lock);
-			continue;
-		}
-		p->conns[i].taken = true;
-		if (p->conns[i].ss == NULL && connect_place(p, i, &why) == 0)
-			continue;
-		pthread_mutex_unlock(&p->lock);
-		if (ssh_begin(p->conns[i].ss, err) == 0)
-			return (i);
-		pool_give(p, i);
-		return (-1);
-	}
+	i = take_free(p, prefer, err);
 	pthread_mutex_unlock(&p->lock);
+	if (i == -1 || ssh_begin(p->conns[i].ss, err) == 0)
+		return (i);
+	pool_give(p, i);
 	return (-1);
-}
-
-void
-pool_keep(struct sftp_pool *p, int i)
-{
-	pthread_mutex_lock(&p->lock);
-	p->conns[i].kept = true;
-	pthread_cond_broadcast(&p->freed);
-	pthread_mutex_unlock(&p->lock);
-}
-
-static void
-close_handle(struct ssh_session *ss, LIBSSH2_SFTP_HANDLE *h)
-{
-	struct err ignored = ERR_INIT;
-
-	while (libssh2_sftp_close_handle(h) == LIBSSH2_ERROR_EAGAIN)
-		if (ssh_wait(ss, &ignored) == -1) {
-			libssh2_sftp_close_handle(h);	/* without a stream it is freed now */
-			break;
-		}
 }
 
 /* With the lock, which is given up meanwhile. */
@@ -134,7 +143,7 @@ close_unused(struct sftp_pool *p, int i)
 	while (c->nunused > 0) {
 		h = c->unused[--c->nunused];
 		pthread_mutex_unlock(&p->lock);
-		close_handle(c->ss, h);
+		ssh_handle_close(c->ss, h);
 		pthread_mutex_lock(&p->lock);
 	}
 }
@@ -169,7 +178,7 @@ pool_give(struct sftp_pool *p, int i)
 		p->lost = true;
 		p->why = p->conns[i].ss->why;
 	}
-	p->conns[i].taken = p->conns[i].kept = false;
+	p->conns[i].taken = false;
 	pthread_cond_broadcast(&p->freed);
 	pthread_mutex_unlock(&p->lock);
 }
@@ -188,7 +197,7 @@ pool_spoil(struct sftp_pool *p, int i)
 	p->conns[i].ss = NULL;
 	p->conns[i].gen++;
 	p->conns[i].nunused = 0;
-	p->conns[i].taken = p->conns[i].kept = false;
+	p->conns[i].taken = false;
 	pthread_cond_broadcast(&p->freed);
 	pthread_mutex_unlock(&p->lock);
 	ss->dead = true;	/* no goodbye: it could not be understood */

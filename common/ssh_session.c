@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 
 #include "io.h"
+#include "ssh_ctr.h"
 
 #define KEEPALIVE_S	15u
 #define ANSWER_MAX	((uint64_t)32 << 20)	/* bytes that may come while one request is under way: far more than any asks for, or lists */
@@ -22,6 +23,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static void
 init_library(void)
 {
+	ssh_ctr_install();
 	libssh2_init(0);
 }
 
@@ -293,6 +295,32 @@ ssh_session_open(const struct ssh_target *t, struct err *err)
 }
 
 void
+ssh_handle_opened(struct ssh_session *ss, LIBSSH2_SFTP_HANDLE *h)
+{
+	LIBSSH2_SFTP_HANDLE **v = realloc(ss->handles, (ss->nhandles + 1) * sizeof(*v));
+
+	if (v == NULL)
+		return;		/* it is closed by its user all the same */
+	ss->handles = v;
+	v[ss->nhandles++] = h;
+}
+
+void
+ssh_handle_close(struct ssh_session *ss, LIBSSH2_SFTP_HANDLE *h)
+{
+	struct err ignored = ERR_INIT;
+
+	for (size_t i = 0; i < ss->nhandles; i++)
+		if (ss->handles[i] == h)
+			ss->handles[i--] = ss->handles[--ss->nhandles];
+	while (libssh2_sftp_close_handle(h) == LIBSSH2_ERROR_EAGAIN)
+		if (ssh_wait(ss, &ignored) == -1) {
+			libssh2_sftp_close_handle(h);	/* of a session that has just died: without a stream it is freed now */
+			break;
+		}
+}
+
+void
 ssh_session_close(struct ssh_session *ss)
 {
 	struct err ignored = ERR_INIT;
@@ -307,6 +335,9 @@ ssh_session_close(struct ssh_session *ss)
 	}
 	ssh_disconnect(&ss->stream);
 	/* Without a stream, freeing finds every read and write failed, and does not wait. */
+	while (ss->nhandles > 0)
+		libssh2_sftp_close_handle(ss->handles[--ss->nhandles]);
+	free(ss->handles);
 	for (unsigned int i = 0; i < FREE_TRIES && ss->sftp != NULL && libssh2_sftp_shutdown(ss->sftp) == LIBSSH2_ERROR_EAGAIN; i++)
 		;
 	for (unsigned int i = 0; i < FREE_TRIES && ss->ssh != NULL && libssh2_session_free(ss->ssh) == LIBSSH2_ERROR_EAGAIN; i++)

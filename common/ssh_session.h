@@ -37,6 +37,8 @@ struct ssh_session {
 	bool			 ended;		/* the server has ended the stream, or it broke */
 	bool			 dead;
 	struct err		 why;		/* then */
+	LIBSSH2_SFTP_HANDLE	**handles;	/* open ones: libssh2 does not free them with the session */
+	size_t			 nhandles;
 	uint8_t			 seen[SSH_SEEN_MAX];	/* the first bytes from the server: its list of algorithms is among them */
 	size_t			 nseen;
 };
@@ -67,6 +69,12 @@ const char *ssh_says(struct ssh_session *ss);
 
 /** ssh_can_rsa(ss): Whether this libssh2 knows RSA with SHA-2 (1.10 does not), without which no current server takes RSA. */
 bool ssh_can_rsa(struct ssh_session *ss);
+
+/** ssh_handle_opened(ss, h): ${h}, just opened, is closed with the session, unless ssh_handle_close() does it before. */
+void ssh_handle_opened(struct ssh_session *ss, LIBSSH2_SFTP_HANDLE *h);
+
+/** ssh_handle_close(ss, h): Within a request; also of a session that is dead. */
+void ssh_handle_close(struct ssh_session *ss, LIBSSH2_SFTP_HANDLE *h);
 
 /* The steps of ssh_session_open. */
 

@@ -56,6 +56,7 @@ struct store {
 	const struct store_ops	*ops;
 	char			*url;		/* as a person would write it */
 	bool			 remote;	/* its bytes come and go over a network */
+	uint64_t		 unsettled;	/* bytes: of a file that was not synced, so many before its end may not be there yet */
 	const char		*note;		/* what a restore point in it should say of the storage, or NULL; not to be freed */
 	struct throttle		*throttle;	/* the caller's: what is appended waits for it; NULL: for nothing */
 	uint64_t		 appended;	/* bytes, over all files; atomic */

@@ -2,13 +2,14 @@
 #include "store_sftp.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "buf.h"
+#include "sftp_send.h"
+#include "thread.h"
 
 #define NAMES_MAX	((size_t)64 << 20)	/* bytes of the names in one folder */
 #define TICK_S		30
@@ -47,20 +48,9 @@ sftp_open(struct ssh_session *ss, const char *full, unsigned long flags, struct 
 	while ((h = libssh2_sftp_open_ex(ss->sftp, full, (unsigned int)strlen(full), flags, 0600, LIBSSH2_SFTP_OPENFILE)) == NULL &&
 	    libssh2_session_last_errno(ss->ssh) == LIBSSH2_ERROR_EAGAIN && ssh_wait(ss, err) == 0)
 		;
+	if (h != NULL)
+		ssh_handle_opened(ss, h);
 	return (h);
-}
-
-void
-sftp_close(struct ssh_session *ss, LIBSSH2_SFTP_HANDLE *h)
-{
-	struct err ignored = ERR_INIT;
-	int r;
-
-	SFTP_TRY(r, ss, &ignored, libssh2_sftp_close_handle(h))
-		;
-	/* Of a session that has just died: without a stream it is freed now. */
-	if (r == LIBSSH2_ERROR_EAGAIN)
-		libssh2_sftp_close_handle(h);
 }
 
 int
@@ -278,7 +268,7 @@ request_touch(struct sftp_store *s, struct ssh_session *ss, const char *path, co
 			;
 	if (r != 0)
 		r = sftp_failed(s, ss, path, NULL, "cannot renew", err);
-	sftp_close(ss, h);
+	ssh_handle_close(ss, h);
 	return ((int)r);
 }
 
@@ -299,7 +289,7 @@ request_sync_dir(struct sftp_store *s, struct ssh_session *ss, const char *path,
 	}
 	if (sftp_fsync(s, ss, h, err) == -1)
 		rc = sftp_failed(s, ss, path, NULL, "cannot make durable the folder", err);
-	sftp_close(ss, h);
+	ssh_handle_close(ss, h);
 	return (rc);
 }
 
@@ -335,7 +325,7 @@ request_list(struct sftp_store *s, struct ssh_session *ss, const char *path, con
 	}
 	if (rc == 0 && r != 0)
 		rc = sftp_failed(s, ss, path, NULL, "cannot list", err);
-	sftp_close(ss, h);
+	ssh_handle_close(ss, h);
 	return (rc);
 }
 
@@ -449,27 +439,10 @@ tick_main(void *arg)
 		until.tv_sec += TICK_S;
 		if (pthread_cond_timedwait(&s->tick_wake, &s->tick_lock, &until) != ETIMEDOUT)
 			continue;
-		for (struct sftp_file *f = s->writing; f != NULL; f = sftp_file_tick(f))
-			;
 		tick(s);
 	}
 	pthread_mutex_unlock(&s->tick_lock);
 	return (NULL);
-}
-
-static int
-start_ticking(struct sftp_store *s, struct err *err)
-{
-	sigset_t all, old;
-	int r;
-
-	/* Signals are for the program's own threads. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = pthread_create(&s->ticker, NULL, tick_main, s);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	s->ticking = r == 0;
-	return (r == 0 ? 0 : err_set(err, r, "cannot start a thread for the connection to %s", s->st.url));
 }
 
 static void
@@ -486,8 +459,8 @@ sftp_store_close(struct store *st)
 	}
 	pthread_mutex_destroy(&s->tick_lock);
 	pthread_cond_destroy(&s->tick_wake);
-	pool_close(&s->pool);
 	ahead_free(&s->ahead);
+	pool_close(&s->pool);
 	ssh_target_free(s->t);
 	free(s->base);
 	free(s->st.url);
@@ -563,7 +536,12 @@ open_at(struct sftp_store *s, const char *url, const struct ssh_options *o, bool
 	conf_url_free(&u);
 	if (s->t == NULL || pool_open(&s->pool, s->t, err) == -1)
 		return (-1);
-	return (look_at_base(s, make, err) == -1 || start_ticking(s, err) == -1 ? -1 : 0);
+	if (look_at_base(s, make, err) == -1)
+		return (-1);
+	if (thread_start(&s->ticker, tick_main, s, err) == -1)
+		return (err_wrap(err, "cannot keep the connection to %s alive", s->st.url));
+	s->ticking = true;
+	return (0);
 }
 
 struct store *
@@ -579,7 +557,8 @@ store_sftp_open(const char *url, const struct ssh_options *options, bool make, s
 	}
 	s->st.ops = &sftp_ops;
 	s->st.remote = true;
-	ahead_init(&s->ahead);
+	s->st.unsettled = SEND_WINDOW;
+	ahead_init(&s->ahead, sftp_fetch);
 	pthread_mutex_init(&s->tick_lock, NULL);
 	pthread_condattr_init(&steady);
 	pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);

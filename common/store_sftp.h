@@ -23,7 +23,6 @@ struct sftp_store {
 	pthread_cond_t		 tick_wake;
 	bool			 tick_stop;
 	_Atomic bool		 no_shell;	/* the server runs no programs for us */
-	struct sftp_file	*writing;	/* files that are being written: a list */
 };
 
 /* A libssh2 call that would block, until it does not, or the session is dead (then it still is LIBSSH2_ERROR_EAGAIN). */
@@ -48,11 +47,8 @@ int sftp_failed_with(const struct sftp_store *s, struct ssh_session *ss, unsigne
 /** sftp_lstat(ss, full, attrs, err): Look at a path, links not followed.  0, or -1: libssh2 and ss tell why. */
 int sftp_lstat(struct ssh_session *ss, const char *full, LIBSSH2_SFTP_ATTRIBUTES *attrs, struct err *err);
 
-/** sftp_open(ss, full, flags, err): Open a file.  NULL: libssh2 and ss tell why. */
+/** sftp_open(ss, full, flags, err): Open a file, to be closed by ssh_handle_close().  NULL: libssh2 and ss tell why. */
 LIBSSH2_SFTP_HANDLE *sftp_open(struct ssh_session *ss, const char *full, unsigned long flags, struct err *err);
-
-/** sftp_close(ss, h): Close a handle, also of a session that is dead. */
-void sftp_close(struct ssh_session *ss, LIBSSH2_SFTP_HANDLE *h);
 
 /** sftp_fsync(s, ss, h, err): Make durable, where the server can; else the store's note says that it cannot.  0, or -1: libssh2 and ss tell why. */
 int sftp_fsync(struct sftp_store *s, struct ssh_session *ss, LIBSSH2_SFTP_HANDLE *h, struct err *err);
@@ -70,7 +66,7 @@ long sftp_file_read(struct store_file *f, void *p, size_t n, uint64_t offset, st
 void sftp_file_small_reads(struct store_file *f);
 void sftp_file_close(struct store_file *f);
 
-/** sftp_file_tick(f): From time to time: what lies in wait of a file that nobody writes to just now goes to the server.  Returns the next file. */
-struct sftp_file *sftp_file_tick(struct sftp_file *f);
+/** sftp_fetch(file, p, n, offset, err): Read a struct sftp_file; the store's ahead_fetch. */
+long sftp_fetch(void *file, void *p, size_t n, uint64_t offset, struct err *err);
 
 #endif

@@ -1,8 +1,7 @@
 /*
  * The bytes of files on an SFTP server.
  *
- * What is appended is kept until the server has confirmed it, and up to WINDOW bytes of it are on the way at once.  libssh2 may then be in the
- * middle of a request, so the connection stays taken until all is confirmed: by store_sync(), or after a while by the store's own thread.
+ * What is appended goes there in pieces over several connections (sftp_send.c): until store_sync(), any of them may be missing there.
  * What is read is asked for at once, in as many requests as it takes, and what is read in order ahead (sftp_ahead.c).  A file has a handle on each connection that it
  * was used on.
  */
@@ -11,12 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sftp_send.h"
 #include "store_sftp.h"
 
-#define WINDOW		((size_t)262 * 30000)	/* bytes; libssh2 packs 30,000 into a request */
-#define WINDOW_FIRST	((size_t)256 << 10)
 #define SMALL		((uint64_t)128 << 10)	/* up to here an append ends when it is confirmed: a failure is told at once */
-#define QUIET_MS	5000			/* then nobody writes just now */
+#define VAIN_MAX	100u			/* writes in a row that confirm nothing, and need not wait */
 #define PAGE		((size_t)32 << 10)	/* of a file that is read here and there, over and over */
 #define PAGES		16
 #define ONE_BY_ONE	((size_t)7500)		/* bytes; four times that is one request */
@@ -42,19 +40,11 @@ struct sftp_file {
 	struct sftp_store	*s;
 	char			*path;
 	struct handle		 handles[SFTP_CONNS];	/* each guarded by having its connection */
-	bool			 writing;
 	struct ahead_file	 ahead;
 	struct pages		*pages;		/* NULL: it is read in order */
 
 	/* Of a file that is written. */
-	struct sftp_file	*next;		/* guarded by the store's tick_lock */
-	pthread_mutex_t		 lock;		/* guards what follows */
-	int			 conn;		/* the one that was used last */
-	bool			 has;		/* it is ours */
-	char			*buf;		/* what is not confirmed: ${len} bytes from ${start} */
-	size_t			 start, len, cap;
-	uint64_t		 confirmed;	/* bytes */
-	int64_t			 last;		/* when something was appended last */
+	struct sftp_send	*send;
 	struct err		 failed;	/* the first failure, which is final */
 };
 
@@ -76,21 +66,21 @@ file_new(struct store *st, const char *path, struct err *err)
 	}
 	f->f.ops = &sftp_ops;
 	f->s = (struct sftp_store *)st;
-	pthread_mutex_init(&f->lock, NULL);
 	return (f);
 }
 
 static void
 file_free(struct sftp_file *f)
 {
-	pthread_mutex_destroy(&f->lock);
+	send_free(f->send);
 	if (f->pages != NULL)
 		pthread_mutex_destroy(&f->pages->lock);
 	free(f->pages);
-	free(f->buf);
 	free(f->path);
 	free(f);
 }
+
+static int write_at(void *file, const char *p, size_t n, uint64_t offset, const atomic_bool *stop, struct err *err);
 
 /* A file to write from ${size} on, made new when ${flags} say so. */
 static struct store_file *
@@ -100,18 +90,18 @@ open_to_write(struct store *st, const char *path, unsigned long flags, uint64_t 
 	struct sftp_file *f = file_new(st, path, err);
 	char full[SFTP_PATH_LEN];
 	struct ssh_session *ss;
-	struct handle *h;
-	int r = 0;
+	struct handle *h = NULL;
+	int i, r = 0;
 
 	if (f == NULL)
 		return (NULL);
-	if (sftp_path(f->s, path, full, err) == -1 || (f->conn = pool_take(&f->s->pool, -1, err)) == -1) {
+	if ((f->send = send_new(write_at, f, err)) == NULL || sftp_path(f->s, path, full, err) == -1 || (i = pool_take(&f->s->pool, -1, err)) == -1) {
 		file_free(f);
 		return (NULL);
 	}
-	ss = f->s->pool.conns[f->conn].ss;
-	h = &f->handles[f->conn];
-	h->gen = f->s->pool.conns[f->conn].gen;
+	ss = f->s->pool.conns[i].ss;
+	h = &f->handles[i];
+	h->gen = f->s->pool.conns[i].gen;
 	if ((h->h = sftp_open(ss, full, LIBSSH2_FXF_WRITE | flags, err)) == NULL)
 		sftp_failed(f->s, ss, path, flags != 0 ? full : NULL, flags != 0 ? "cannot make" : "cannot open", err);
 	else if (flags == 0)
@@ -119,20 +109,15 @@ open_to_write(struct store *st, const char *path, unsigned long flags, uint64_t 
 			;
 	if (r != 0) {
 		sftp_failed(f->s, ss, path, NULL, "cannot cut", err);
-		sftp_close(ss, h->h);
+		ssh_handle_close(ss, h->h);
 		h->h = NULL;
 	}
-	pool_give(&f->s->pool, f->conn);
+	pool_give(&f->s->pool, i);
 	if (h->h == NULL) {
 		file_free(f);
 		return (NULL);
 	}
-	f->f.size = f->confirmed = size;
-	f->writing = true;
-	pthread_mutex_lock(&f->s->tick_lock);
-	f->next = f->s->writing;
-	f->s->writing = f;
-	pthread_mutex_unlock(&f->s->tick_lock);
+	f->f.size = size;
 	return (&f->f);
 }
 
@@ -170,7 +155,7 @@ look_and_open(struct sftp_file *f, struct ssh_session *ss, const char *full, str
 		return (err_set(err, 0, "%s/%s is not a regular file", f->s->st.url, f->path));
 	if ((h->h = sftp_open(ss, full, LIBSSH2_FXF_READ, err)) == NULL)
 		return (sftp_failed(f->s, ss, f->path, NULL, "cannot open", err));
-	f->f.size = a.filesize;
+	f->f.size = f->ahead.size = a.filesize;
 	return (0);
 }
 
@@ -210,205 +195,138 @@ handle_on(struct sftp_file *f, int i, struct err *err)
 	h->gen = c->gen;
 	h->h = NULL;
 	if (sftp_path(f->s, f->path, full, err) == 0 &&
-	    (h->h = sftp_open(c->ss, full, f->writing ? LIBSSH2_FXF_WRITE : LIBSSH2_FXF_READ, err)) == NULL)
+	    (h->h = sftp_open(c->ss, full, f->send != NULL ? LIBSSH2_FXF_WRITE : LIBSSH2_FXF_READ, err)) == NULL)
 		sftp_failed(f->s, c->ss, f->path, NULL, "cannot open again", err);
 	return (h->h);
-}
-
-/* Have the connection, and a handle on it that stands where the next byte goes. */
-static int
-begin_writing(struct sftp_file *f, struct err *err)
-{
-	LIBSSH2_SFTP_HANDLE *h;
-
-	if (f->failed.text[0] != '\0') {
-		*err = f->failed;
-		return (-1);
-	}
-	if (f->has)
-		return (ssh_begin(f->s->pool.conns[f->conn].ss, err));
-	if ((f->conn = pool_take(&f->s->pool, f->conn, err)) == -1) {
-		f->conn = 0;
-		return (-1);
-	}
-	if ((h = handle_on(f, f->conn, err)) == NULL) {
-		pool_give(&f->s->pool, f->conn);
-		return (-1);
-	}
-	libssh2_sftp_seek64(h, f->confirmed);
-	f->has = true;
-	return (0);
-}
-
-/* Give the connection back, or keep it while data are under way. */
-static void
-end_writing(struct sftp_file *f)
-{
-	if (!f->has)
-		return;
-	if (f->len > 0 && !f->s->pool.conns[f->conn].ss->dead) {
-		pool_keep(&f->s->pool, f->conn);
-		return;
-	}
-	pool_give(&f->s->pool, f->conn);
-	f->has = false;
 }
 
 /*
  * After a failure libssh2 has forgotten what it was in the middle of: the connection is of no more use.  Why it failed, another one is asked.
  */
 static int
-write_failed(struct sftp_file *f, struct err *err)
+write_failed(struct sftp_file *f, int i, struct err *err)
 {
-	struct ssh_session *ss = f->s->pool.conns[f->conn].ss;
+	struct sftp_pool *pool = &f->s->pool;
 	unsigned long fx;
-	int i;
 
-	if (ssh_lost(ss, err)) {
-		err_wrap(err, "cannot write %s/%s", f->s->st.url, f->path);
-		f->failed = *err;
+	if (ssh_lost(pool->conns[i].ss, err)) {
+		pool_give(pool, i);
+		return (err_wrap(err, "cannot write %s/%s", f->s->st.url, f->path));
+	}
+	fx = libssh2_sftp_last_error(pool->conns[i].ss->sftp);
+	pool_spoil(pool, i);
+	if ((i = pool_take(pool, -1, err)) == -1)
 		return (-1);
-	}
-	fx = libssh2_sftp_last_error(ss->sftp);
-	pool_spoil(&f->s->pool, f->conn);
-	f->has = false;
-	if ((i = pool_take(&f->s->pool, -1, err)) != -1) {
-		sftp_failed_with(f->s, f->s->pool.conns[i].ss, fx, f->path, NULL, "cannot write", err);
-		pool_give(&f->s->pool, i);
-	}
-	f->failed = *err;
+	sftp_failed_with(f->s, pool->conns[i].ss, fx, f->path, NULL, "cannot write", err);
+	pool_give(pool, i);
 	return (-1);
 }
 
-/* Send, and see what is confirmed, until at most ${most} bytes are not. */
+/* Each part that is confirmed gives the rest its time anew.  1 when all is, 0 when it was stopped before, -1: libssh2 and ss tell why. */
 static int
-pump(struct sftp_file *f, size_t most, struct err *err)
+write_all(struct ssh_session *ss, LIBSSH2_SFTP_HANDLE *h, const char *p, size_t n, const atomic_bool *stop, struct err *err)
 {
-	struct ssh_session *ss = f->s->pool.conns[f->conn].ss;
-	LIBSSH2_SFTP_HANDLE *h = f->handles[f->conn].h;
+	unsigned int vain = 0;
 	ssize_t r;
 
-	while (f->len > most) {
-		if ((r = libssh2_sftp_write(h, f->buf + f->start, f->len)) == LIBSSH2_ERROR_EAGAIN) {
-			if (ssh_wait(ss, err) == 0)
-				continue;
-			r = -1;
-		}
-		if (r <= 0 || (size_t)r > f->len)
-			return (write_failed(f, err));
-		f->start += (size_t)r;
-		f->len -= (size_t)r;
-		f->confirmed += (uint64_t)r;
+	while (n > 0) {
+		if (stop != NULL && atomic_load(stop))
+			return (0);
+		r = libssh2_sftp_write(h, p, n);
+		if (r == LIBSSH2_ERROR_EAGAIN ? ssh_wait(ss, err) == -1 : r < 0 || (size_t)r > n || (r == 0 && ++vain > VAIN_MAX))
+			return (-1);
+		if (r <= 0)
+			continue;
+		vain = 0;
+		p += r;
+		n -= (size_t)r;
+		ssh_begin(ss, err);
 	}
-	if (f->len == 0)
-		f->start = 0;
-	return (0);
+	return (1);
 }
 
-/* Send what can be sent without waiting. */
 static int
-push(struct sftp_file *f, struct err *err)
+write_at(void *file, const char *p, size_t n, uint64_t offset, const atomic_bool *stop, struct err *err)
 {
-	LIBSSH2_SFTP_HANDLE *h = f->handles[f->conn].h;
-	ssize_t r = 0;
+	struct sftp_file *f = file;
+	struct sftp_pool *pool = &f->s->pool;
+	LIBSSH2_SFTP_HANDLE *h;
+	int i, r;
 
-	while (f->len > 0 && (r = libssh2_sftp_write(h, f->buf + f->start, f->len)) > 0 && (size_t)r <= f->len) {
-		f->start += (size_t)r;
-		f->len -= (size_t)r;
-		f->confirmed += (uint64_t)r;
+	if ((i = pool_take(pool, -1, err)) == -1)
+		return (-1);
+	if ((h = handle_on(f, i, err)) == NULL) {
+		pool_give(pool, i);
+		return (-1);
 	}
-	return (f->len == 0 || r == LIBSSH2_ERROR_EAGAIN ? 0 : write_failed(f, err));
-}
-
-/* Room for more at the end; as much as fits is copied.  Returns how much, 0 when the window is full, or -1. */
-static ssize_t
-copy_in(struct sftp_file *f, const char *p, size_t n, struct err *err)
-{
-	size_t cap = f->cap > 0 ? f->cap : WINDOW_FIRST;
-	char *v;
-
-	while (cap < WINDOW && cap < f->len + n)
-		cap = cap * 2 < WINDOW ? cap * 2 : WINDOW;
-	if (cap != f->cap) {
-		if ((v = realloc(f->buf, cap)) == NULL)
-			return (err_nomem(err));
-		f->buf = v;
-		f->cap = cap;
+	libssh2_sftp_seek64(h, offset);
+	if ((r = write_all(pool->conns[i].ss, h, p, n, stop, err)) == 1) {
+		pool_give(pool, i);
+		return (0);
 	}
-	if (n > f->cap - f->len)
-		n = f->cap - f->len;
-	if (f->start + f->len + n > f->cap) {
-		memmove(f->buf, f->buf + f->start, f->len);
-		f->start = 0;
-	}
-	memcpy(f->buf + f->start + f->len, p, n);
-	f->len += n;
-	return ((ssize_t)n);
+	if (r == -1)
+		return (write_failed(f, i, err));
+	/* Nobody wants what is still under way: the connection goes with it. */
+	pool_spoil(pool, i);
+	return (err_plain(err, ECANCELED, "gave up writing %s/%s", f->s->st.url, f->path));
 }
 
 static int
 append(struct sftp_file *f, const char *p, size_t n, struct err *err)
 {
-	bool small = f->f.size + n <= SMALL;
-	ssize_t got;
+	if (f->f.size + n <= SMALL)
+		return (write_at(f, p, n, f->f.size, NULL, err));
+	return (send_append(f->send, p, n, f->f.size, err));
+}
 
-	for (; n > 0; p += got, n -= (size_t)got) {
-		if ((got = copy_in(f, p, n, err)) == -1 || (got == 0 && pump(f, f->cap - f->cap / 8, err) == -1))
-			return (-1);
-	}
-	return (small ? pump(f, 0, err) : push(f, err));
+static int
+sync_all(struct sftp_file *f, struct err *err)
+{
+	struct sftp_pool *pool = &f->s->pool;
+	LIBSSH2_SFTP_HANDLE *h;
+	int i, rc = 0;
+
+	if (send_flush(f->send, err) == -1 || (i = pool_take(pool, -1, err)) == -1)
+		return (-1);
+	if ((h = handle_on(f, i, err)) == NULL)
+		rc = -1;
+	else if (sftp_fsync(f->s, pool->conns[i].ss, h, err) == -1)
+		rc = sftp_failed(f->s, pool->conns[i].ss, f->path, NULL, "cannot make durable", err);
+	pool_give(pool, i);
+	return (rc);
+}
+
+/* The first failure is final. */
+static int
+note_failure(struct sftp_file *f, int rc, const struct err *err)
+{
+	if (rc == -1)
+		f->failed = *err;
+	return (rc);
+}
+
+static bool
+has_failed(const struct sftp_file *f, struct err *err)
+{
+	if (f->failed.text[0] != '\0')
+		*err = f->failed;
+	return (f->failed.text[0] != '\0');
 }
 
 int
 sftp_file_append(struct store_file *sf, const void *p, size_t n, struct err *err)
 {
 	struct sftp_file *f = file_of(sf);
-	int rc;
 
-	pthread_mutex_lock(&f->lock);
-	f->last = ssh_now();
-	if ((rc = begin_writing(f, err)) == 0) {
-		rc = append(f, p, n, err);
-		end_writing(f);
-	}
-	pthread_mutex_unlock(&f->lock);
-	return (rc);
+	return (has_failed(f, err) ? -1 : note_failure(f, append(f, p, n, err), err));
 }
 
 int
 sftp_file_sync(struct store_file *sf, struct err *err)
 {
 	struct sftp_file *f = file_of(sf);
-	struct ssh_session *ss;
-	int rc;
 
-	pthread_mutex_lock(&f->lock);
-	if ((rc = begin_writing(f, err)) == 0) {
-		ss = f->s->pool.conns[f->conn].ss;
-		if ((rc = pump(f, 0, err)) == 0 && (rc = ssh_begin(ss, err)) == 0 && sftp_fsync(f->s, ss, f->handles[f->conn].h, err) == -1) {
-			rc = sftp_failed(f->s, ss, f->path, NULL, "cannot make durable", err);
-			f->failed = *err;
-		}
-		end_writing(f);
-	}
-	pthread_mutex_unlock(&f->lock);
-	return (rc);
-}
-
-struct sftp_file *
-sftp_file_tick(struct sftp_file *f)
-{
-	struct err ignored = ERR_INIT;
-
-	if (pthread_mutex_trylock(&f->lock) == 0) {
-		/* A failure is kept in ->failed for whoever appends next. */
-		if (f->has && f->len > 0 && ssh_now() - f->last > QUIET_MS && begin_writing(f, &ignored) == 0) {
-			pump(f, 0, &ignored);
-			end_writing(f);
-		}
-		pthread_mutex_unlock(&f->lock);
-	}
-	return (f->next);
+	return (has_failed(f, err) ? -1 : note_failure(f, sync_all(f, err), err));
 }
 
 void
@@ -500,8 +418,8 @@ fetch_once(struct sftp_file *f, void *p, size_t n, uint64_t offset, bool *again,
 	return (-1);
 }
 
-static long
-fetch(void *file, void *p, size_t n, uint64_t offset, struct err *err)
+long
+sftp_fetch(void *file, void *p, size_t n, uint64_t offset, struct err *err)
 {
 	bool again = false;
 	long got = fetch_once(file, p, n, offset, &again, err);
@@ -526,7 +444,7 @@ page(struct sftp_file *f, uint64_t number, struct err *err)
 			old = i;
 	}
 	pg->at[old].used = 0;
-	if ((got = fetch(f, pg->bytes[old], PAGE, number * PAGE, err)) == -1)
+	if ((got = sftp_fetch(f, pg->bytes[old], PAGE, number * PAGE, err)) == -1)
 		return (-1);
 	pg->at[old].number = number;
 	pg->at[old].n = (size_t)got;
@@ -560,20 +478,7 @@ sftp_file_read(struct store_file *sf, void *p, size_t n, uint64_t offset, struct
 
 	if (f->pages != NULL && n <= PAGE)
 		return (read_pages(f, p, n, offset, err));
-	return (ahead_read(&f->s->ahead, &f->ahead, f, sf->size, fetch, p, n, offset, err));
-}
-
-static void
-leave_list(struct sftp_file *f)
-{
-	struct sftp_file **at;
-
-	pthread_mutex_lock(&f->s->tick_lock);
-	for (at = &f->s->writing; *at != NULL && *at != f; at = &(*at)->next)
-		;
-	if (*at == f)
-		*at = f->next;
-	pthread_mutex_unlock(&f->s->tick_lock);
+	return (ahead_read(&f->s->ahead, &f->ahead, f, p, n, offset, err));
 }
 
 void
@@ -582,11 +487,8 @@ sftp_file_close(struct store_file *sf)
 	struct sftp_file *f = file_of(sf);
 
 	ahead_forget(&f->s->ahead, f);
-	if (f->writing)
-		leave_list(f);
-	/* Nobody wants what is still under way: then the connection goes with it. */
-	if (f->has)
-		pool_spoil(&f->s->pool, f->conn);
+	send_free(f->send);
+	f->send = NULL;
 	for (int i = 0; i < SFTP_CONNS; i++)
 		if (f->handles[i].h != NULL)
 			pool_drop(&f->s->pool, i, f->handles[i].gen, f->handles[i].h);

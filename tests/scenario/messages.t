@@ -95,7 +95,7 @@ ELSEWHERE = {
         "the daemon's line is too long",
         'a machine without a name',
     ],
-    'sftp_pool.c and db.c put the server, or the database, before it': ['it was refused before', 'it could not be read until now'],
+    'db.c puts the database before it': ['it could not be read until now'],
     'runs.c puts job and run before it': [
         'cannot wait for a worker', 'cannot watch a worker', 'cannot make a pipe for a worker', 'cannot start a worker',
     ],

@@ -321,8 +321,7 @@ def test_sftp(shell):
         tap.is_(len(parts), 1, '%s: what arrived stays' % how)
         if how == 'reset' and parts:
             with open(parts[0], 'r+b') as f:
-                f.seek(os.path.getsize(parts[0]) // 2)
-                f.write(b'damage')
+                f.write(b'damage')      # at its begin: what is right before a damage is kept
         # An hour of waiting for the dead lock of a killed process on this host is not needed: it is seen to be dead.
         r = ctl('replicate', '--from', 'here', '--to', 'there')
         done(r, '%s: the next one goes on' % how)
