@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 
 #include "replica_send.h"
 #include "replicate_plan.h"
+#include "thread.h"
 
 #define PART_DAYS	7		/* what arrived of an archive that nobody goes on with */
 
@@ -207,26 +207,14 @@ open_both(void *arg)
 	return (NULL);
 }
 
-/* Signals are for the program's own threads. */
-static int
-start_thread(pthread_t *thread, void *(*fn)(void *), void *arg)
-{
-	sigset_t all, old;
-	int r;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = pthread_create(thread, NULL, fn, arg);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return (r);
-}
-
 static void
 crew_open(struct crew *c, const struct replicate *how, struct replica_list *list)
 {
+	struct err ignored = ERR_INIT;		/* with fewer it is slower */
+
 	for (c->n = 0; c->n + 1 < how->parallel && c->n < REPLICATE_PARALLEL_MAX - 1; c->n++) {
 		c->v[c->n] = (struct opening){ .how = how, .list = c->n == 0 ? list : NULL };
-		if (start_thread(&c->v[c->n].thread, open_both, &c->v[c->n]) != 0)
+		if (thread_start(&c->v[c->n].thread, open_both, &c->v[c->n], &ignored) == -1)
 			break;
 	}
 }
@@ -276,6 +264,7 @@ static void
 run_workers(struct transfer *t, const struct replica_link *ln, const struct crew *crew)
 {
 	struct worker w[REPLICATE_PARALLEL_MAX];
+	struct err ignored = ERR_INIT;
 	size_t started = 0;
 
 	for (size_t i = 0; i < crew->n; i++) {
@@ -284,7 +273,7 @@ run_workers(struct transfer *t, const struct replica_link *ln, const struct crew
 		w[started] = (struct worker){ .t = t, .ln = *ln };
 		w[started].ln.from = crew->v[i].from;
 		w[started].ln.to = crew->v[i].to;
-		if (start_thread(&w[started].thread, work, &w[started]) != 0)
+		if (thread_start(&w[started].thread, work, &w[started], &ignored) == -1)
 			break;
 		started++;
 	}
@@ -357,12 +346,19 @@ make_plan(struct transfer *t, struct crew *crew, struct repo *from, struct repo 
 {
 	const struct replicate *how = t->how;
 	struct replicate_stats fresh = *t->stats;
+	struct store *more[REPLICATE_PARALLEL_MAX];
 	unsigned int swept;
+	size_t nmore;
 
 	for (int try = 0; try < 2; try++) {
 		*t->stats = fresh;
-		if ((t->lk = lock_run(to->st, how->program, how->wait_s, how->stop, err)) == NULL ||
-		    load_list(t, crew, from, to, err) == -1 || replicate_plan_make(how, from, to, &t->list, &t->plan, t->stats, err) == -1)
+		if ((t->lk = lock_run(to->st, how->program, how->wait_s, how->stop, err)) == NULL || load_list(t, crew, from, to, err) == -1)
+			return (-1);
+		crew_wait(crew);
+		for (size_t i = nmore = 0; i < crew->n; i++)
+			if (crew->v[i].to != NULL)
+				more[nmore++] = crew->v[i].to->st;
+		if (replicate_plan_make(how, from, to, more, nmore, &t->list, &t->plan, t->stats, err) == -1)
 			return (-1);
 		if (!t->plan.leftovers || try > 0)
 			break;
@@ -389,7 +385,6 @@ replicate_between(struct transfer *t, struct crew *crew, struct repo *from, stru
 		return (err_set(err, 0, "%s and %s are one repository, or copies of one: nothing is to be replicated", from->st->url, to->st->url));
 	snprintf(t->stats->from, sizeof(t->stats->from), "%s", from->id);
 	rc = make_plan(t, crew, from, to, err);
-	crew_wait(crew);
 	if (rc == 0) {
 		ln.lk = t->lk;
 		if (how->begin != NULL)

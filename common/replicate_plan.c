@@ -1,9 +1,12 @@
 #include "replicate_plan.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "thread.h"
 
 #define FUTURE_S	3600		/* clocks differ */
 #define PASSES_MAX	1000u		/* over references that lead back in time */
@@ -12,6 +15,8 @@
 struct planning {
 	const struct replicate	*how;
 	struct repo		*from, *to;
+	struct store		*const *more;	/* further connections to ->to */
+	size_t			 nmore;
 	struct replica_list	*l;
 	struct replicate_plan	*plan;
 	struct replicate_stats	*stats;
@@ -66,16 +71,6 @@ learn_place(struct planning *pl, const struct point *place, struct err *err)
 	return (rc);
 }
 
-/*
- * A machine of which nothing is new at the source is not looked at, as long as its folder is there: over a slow line that is what takes long.  Of the
- * others all folders are.
- */
-struct looking {
-	struct planning	*pl;
-	const char	*folder;
-	struct points	 places;
-};
-
 static int
 set_add(json_t *set, const char *key, struct err *err)
 {
@@ -105,16 +100,15 @@ ends_with(const char *name, const char *ending)
 	return (n > e && strcmp(name + n - e, ending) == 0);
 }
 
+/* A name in a machine's folder. */
 static int
-add_place(void *arg, const char *name, struct err *err)
+take_name(struct planning *pl, const char *folder, const char *name, struct points *ps, struct err *err)
 {
-	struct looking *lo = arg;
 	struct point p = { .suffix = 0 };
 	char base[NAMING_MAX], key[2 * NAMING_MAX];
-	struct points *ps = &lo->places;
 	struct point *v;
 
-	lo->pl->plan->leftovers |= ends_with(name, ".partial") || ends_with(name, PLACE_NEW) || ends_with(name, PLACE_OLD);
+	pl->plan->leftovers |= ends_with(name, ".partial") || ends_with(name, PLACE_NEW) || ends_with(name, PLACE_OLD);
 	if (!point_place_parse(name, base, &p.time, &p.suffix))
 		return (0);
 	if (ps->n == ps->cap) {
@@ -123,29 +117,129 @@ add_place(void *arg, const char *name, struct err *err)
 			return (err_nomem(err));
 		ps->v = v;
 	}
-	snprintf(p.folder, sizeof(p.folder), "%s", lo->folder);
+	snprintf(p.folder, sizeof(p.folder), "%s", folder);
 	snprintf(p.name, sizeof(p.name), "%s", name);
 	ps->v[ps->n++] = p;
-	return (set_add(lo->pl->taken, key_of(lo->folder, base, key), err) == -1 ? -1 : set_add(lo->pl->taken, key_of(lo->folder, name, key), err));
+	return (set_add(pl->taken, key_of(folder, base, key), err) == -1 ? -1 : set_add(pl->taken, key_of(folder, name, key), err));
 }
 
-/* List the machine's folder here, once. */
-static int
-look_at_machine(struct planning *pl, const char *folder, struct points *places, struct err *err)
-{
-	struct looking lo = { .pl = pl, .folder = folder, .places = *places };
-	json_t *seen = json_object_get(pl->machines, folder);
-	int rc;
+/*
+ * A machine of which nothing is new at the source is not looked at, as long as its folder is there: over a slow line that is what takes long.  The folders of
+ * the others are listed, by as many threads as there are stores, each with a store of its own.
+ */
+struct look {
+	const char	*folder;
+	struct buf	 names;
+	int		 rc;
+	struct err	 why;		/* then */
+};
 
-	if (seen == NULL || json_is_true(seen))
-		return (0);
-	rc = store_list(pl->to->st, folder, add_place, &lo, err);
-	*places = lo.places;
-	if (rc == -1 && (err->code == ENOENT || err->code == ENOTDIR)) {
-		json_object_del(pl->machines, folder);
+struct looks {
+	struct look	*v;
+	size_t		 n;
+	_Atomic size_t	 next;
+};
+
+struct looker {
+	struct looks	*looks;
+	struct store	*st;
+	pthread_t	 thread;
+};
+
+static int
+add_name(void *arg, const char *name, struct err *err)
+{
+	return (buf_add(arg, name, strlen(name) + 1, err));
+}
+
+static void *
+look_main(void *arg)
+{
+	struct looker *lo = arg;
+	struct look *l;
+	size_t i;
+
+	while ((i = lo->looks->next++) < lo->looks->n) {
+		l = &lo->looks->v[i];
+		l->rc = store_list(lo->st, l->folder, add_name, &l->names, &l->why);
+	}
+	return (NULL);
+}
+
+static void
+list_folders(struct planning *pl, struct looks *ls)
+{
+	struct looker lo[REPLICATE_PARALLEL_MAX];
+	struct err ignored = ERR_INIT;
+	size_t n = 0;
+
+	for (; n < pl->nmore && n + 1 < ls->n && n < REPLICATE_PARALLEL_MAX - 1; n++) {
+		lo[n] = (struct looker){ .looks = ls, .st = pl->more[n] };
+		if (thread_start(&lo[n].thread, look_main, &lo[n], &ignored) == -1)
+			break;
+	}
+	lo[n] = (struct looker){ .looks = ls, .st = pl->to->st };
+	look_main(&lo[n]);
+	for (size_t i = 0; i < n; i++)
+		pthread_join(lo[i].thread, NULL);
+}
+
+static int
+take_names(struct planning *pl, struct look *l, struct points *places, struct err *err)
+{
+	if (l->rc == -1 && (l->why.code == ENOENT || l->why.code == ENOTDIR)) {
+		json_object_del(pl->machines, l->folder);
 		return (0);
 	}
-	return (rc == -1 ? -1 : set_add(pl->machines, folder, err));
+	if (l->rc == -1) {
+		*err = l->why;
+		return (-1);
+	}
+	for (size_t at = 0; at < l->names.len; at += strlen(l->names.ptr + at) + 1)
+		if (take_name(pl, l->folder, l->names.ptr + at, places, err) == -1)
+			return (-1);
+	return (set_add(pl->machines, l->folder, err));
+}
+
+/* ${folders}: names, each with its zero byte. */
+static int
+look_at_machines(struct planning *pl, const struct buf *folders, size_t n, struct points *places, struct err *err)
+{
+	struct looks ls = { .v = calloc(n + 1, sizeof(*ls.v)) };
+	int rc = 0;
+
+	if (ls.v == NULL)
+		return (err_nomem(err));
+	for (size_t at = 0; at < folders->len; at += strlen(folders->ptr + at) + 1)
+		ls.v[ls.n++] = (struct look){ .folder = folders->ptr + at, .names = BUF_INIT, .why = ERR_INIT };
+	list_folders(pl, &ls);
+	for (size_t i = 0; i < ls.n; i++) {
+		if (rc == 0)
+			rc = take_names(pl, &ls.v[i], places, err);
+		buf_free(&ls.v[i].names);
+	}
+	free(ls.v);
+	return (rc);
+}
+
+/* Machines with something new there, whose folder is here.  ${ps} are in order of their folders. */
+static int
+find_machines(struct planning *pl, const struct points *ps, const char *only, struct buf *folders, size_t *n, struct err *err)
+{
+	const char *last = "";
+
+	for (size_t i = 0; i < ps->n; i++) {
+		const struct point *p = &ps->v[i];
+
+		if (strcmp(p->folder, last) == 0 || (only != NULL && strcmp(p->folder, only) != 0) || !utf8_valid(p->folder) ||
+		    json_object_get(pl->machines, p->folder) == NULL || replica_find_there(pl->l, p->folder, p->name) != NULL)
+			continue;
+		last = p->folder;
+		++*n;
+		if (buf_add(folders, p->folder, strlen(p->folder) + 1, err) == -1)
+			return (-1);
+	}
+	return (0);
 }
 
 static bool
@@ -163,21 +257,22 @@ static int
 learn_places(struct planning *pl, const struct points *ps, const char *only, struct err *err)
 {
 	struct points places = POINTS_INIT;
+	struct buf folders = BUF_INIT;
+	size_t n = 0;
 	int rc = store_list(pl->to->st, ".", add_machine, pl, err);
 
 	/* Machines whose folder went. */
 	if (rc == 0)
 		rc = replica_forget(pl->l, is_gone, pl, err);
-	for (size_t i = 0; i < ps->n && rc == 0; i++)
-		if ((only == NULL || strcmp(ps->v[i].folder, only) == 0) && utf8_valid(ps->v[i].folder) &&
-		    replica_find_there(pl->l, ps->v[i].folder, ps->v[i].name) == NULL)
-			rc = look_at_machine(pl, ps->v[i].folder, &places, err);
+	if (rc == 0 && (rc = find_machines(pl, ps, only, &folders, &n, err)) == 0)
+		rc = look_at_machines(pl, &folders, n, &places, err);
 	if (rc == 0)
 		rc = replica_forget(pl->l, is_gone, pl, err);
 	for (size_t i = 0; i < places.n && rc == 0; i++)
 		if (replica_find_here(pl->l, places.v[i].folder, places.v[i].name) == NULL)
 			rc = learn_place(pl, &places.v[i], err);
 	points_free(&places);
+	buf_free(&folders);
 	return (rc);
 }
 
@@ -601,10 +696,10 @@ sort_tasks(struct planning *pl, struct err *err)
 }
 
 int
-replicate_plan_make(const struct replicate *how, struct repo *from, struct repo *to, struct replica_list *l, struct replicate_plan *out,
-    struct replicate_stats *stats, struct err *err)
+replicate_plan_make(const struct replicate *how, struct repo *from, struct repo *to, struct store *const *more, size_t nmore, struct replica_list *l,
+    struct replicate_plan *out, struct replicate_stats *stats, struct err *err)
 {
-	struct planning pl = { .how = how, .from = from, .to = to, .l = l, .plan = out, .stats = stats, .source = CATALOG_INIT, .now = time(NULL) };
+	struct planning pl = { .how = how, .from = from, .to = to, .more = more, .nmore = nmore, .l = l, .plan = out, .stats = stats, .source = CATALOG_INIT, .now = time(NULL) };
 	int rc = -1;
 
 	*out = (struct replicate_plan)REPLICATE_PLAN_INIT;

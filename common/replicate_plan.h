@@ -39,12 +39,12 @@ struct replicate_plan {
 #define REPLICATE_PLAN_INIT	{ NULL, 0, 0, 0, NULL, false }
 
 /**
- * replicate_plan_make(how, from, to, l, out, stats, err):
- * Compare the two repositories; ${l}, what ${to} is known to have, learns on the way.  Points that cannot be copied are told and counted.  ${out} is freed
+ * replicate_plan_make(how, from, to, more, nmore, l, out, stats, err):
+ * Compare the two repositories; ${more} are further connections to ${to}; ${l}, what ${to} is known to have, learns on the way.  Points that cannot be copied are told and counted.  ${out} is freed
  * by the caller, also on failure.  Fails: -1.
  */
-int replicate_plan_make(const struct replicate *how, struct repo *from, struct repo *to, struct replica_list *l, struct replicate_plan *out,
-    struct replicate_stats *stats, struct err *err);
+int replicate_plan_make(const struct replicate *how, struct repo *from, struct repo *to, struct store *const *more, size_t nmore, struct replica_list *l,
+    struct replicate_plan *out, struct replicate_stats *stats, struct err *err);
 void replicate_plan_free(struct replicate_plan *plan);
 
 #endif

@@ -2,13 +2,13 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "document.h"
 #include "io.h"
+#include "thread.h"
 
 #define REPOSITORY_NAME	"repository.json"
 #define REPOSITORY_MAX	65536u
@@ -347,19 +347,14 @@ list_all(struct repo *r, bool places, struct points *out, struct err *err)
 {
 	struct list_all la = { .r = r, .places = places, .names = BUF_INIT, .mutex = PTHREAD_MUTEX_INITIALIZER, .out = out, .why = ERR_INIT };
 	pthread_t threads[LISTERS - 1];
-	sigset_t all, old;
 	size_t n = 0;
 
 	if (store_list(r->st, ".", add_machine, &la.names, err) == -1) {
 		buf_free(&la.names);
 		return (-1);
 	}
-	/* Signals are for the program's own threads. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	while (r->st->remote && la.names.len > 0 && n < LISTERS - 1 && pthread_create(&threads[n], NULL, list_machines, &la) == 0)
+	while (r->st->remote && la.names.len > 0 && n < LISTERS - 1 && thread_start(&threads[n], list_machines, &la, err) == 0)
 		n++;
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	list_machines(&la);
 	while (n > 0)
 		pthread_join(threads[--n], NULL);
