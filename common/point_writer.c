@@ -184,6 +184,31 @@ give_free_name(struct point_writer *pw, struct err *err)
 	return (-1);
 }
 
+/* Returns 1 when it is taken. */
+static int
+try_name(struct point_writer *pw, const char *name, struct err *err)
+{
+	if (give_name(pw, name, err) == 0) {
+		snprintf(pw->point.name, sizeof(pw->point.name), "%s", name);
+		return (0);
+	}
+	return (!pw->published && (err->code == EEXIST || err->code == ENOTEMPTY) ? 1 : -1);
+}
+
+int
+point_publish_near(struct point_writer *pw, const char *file, const struct buf *manifest, const char *name, struct buf *sums, struct err *err)
+{
+	int rc = write_manifest(pw, file, manifest, sums, err);
+
+	if (rc == 0)
+		rc = name != NULL ? try_name(pw, name, err) : 1;
+	if (rc == 1)
+		rc = give_free_name(pw, err);
+	if (rc == -1 && !pw->published)
+		tell_why(pw, err);
+	return (rc);
+}
+
 int
 point_publish_text(struct point_writer *pw, const char *file, const struct buf *manifest, const char *name, struct buf *sums, struct err *err)
 {

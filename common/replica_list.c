@@ -177,6 +177,17 @@ replica_forget(struct replica_list *l, bool (*is_gone)(void *arg, const struct r
 	return (rc);
 }
 
+int
+archive_ids_parse(const char **texts, size_t ntexts, archive_id **out, size_t *n, struct err *err)
+{
+	if ((*out = calloc(ntexts + 1, sizeof(archive_id))) == NULL)
+		return (err_nomem(err));
+	for (size_t i = 0; i < ntexts; i++)
+		if (uuid_parse(texts[i], (*out)[*n]) == 0)
+			(*n)++;
+	return (0);
+}
+
 /* The file. */
 
 static void

@@ -53,6 +53,9 @@ int replica_add(struct replica_list *l, const struct replica *rp, struct err *er
 /** replica_forget(l, is_gone, arg, err): Drop the entries that say they are here, and of which ${is_gone} says otherwise.  Fails: -1. */
 int replica_forget(struct replica_list *l, bool (*is_gone)(void *arg, const struct replica *), void *arg, struct err *err);
 
+/** archive_ids_parse(texts, ntexts, out, n, err): The ids of a manifest; what is no UUID is left out.  The caller frees *${out}, also on failure.  Fails: -1. */
+int archive_ids_parse(const char **texts, size_t ntexts, archive_id **out, size_t *n, struct err *err);
+
 /** replica_find_there(l, folder, name), replica_find_here(l, folder, name): NULL when there is none. */
 const struct replica *replica_find_there(const struct replica_list *l, const char *folder, const char *name);
 const struct replica *replica_find_here(const struct replica_list *l, const char *folder, const char *name);

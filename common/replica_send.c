@@ -599,17 +599,10 @@ replica_send_check(const struct replica_send *s, struct err *err)
 int
 replica_send_publish(struct replica_send *s, struct err *err)
 {
-	struct point want = s->p;
-	int is_free;
-
 	if (s->part[0] != '\0' && point_take(s->pw, s->part, s->m.archive.file, err) == -1)
 		return (-1);
 	s->part[0] = '\0';
-	/* Nobody else gives a point that name meanwhile, or the rename, which never replaces, tells. */
-	is_free = 1;
-	if (s->hint.has_name && (is_free = point_name_is_free(s->ln->to, &want, err)) == -1)
-		return (-1);
-	return (point_publish_text(s->pw, s->as_pruned ? PRUNED_NAME : MANIFEST_NAME, &s->text, is_free ? s->p.name : NULL, &s->sums, err));
+	return (point_publish_near(s->pw, s->as_pruned ? PRUNED_NAME : MANIFEST_NAME, &s->text, s->hint.has_name ? NULL : s->p.name, &s->sums, err));
 }
 
 const struct manifest *

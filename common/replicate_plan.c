@@ -1,12 +1,10 @@
 #include "replicate_plan.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "thread.h"
 
 #define FUTURE_S	3600		/* clocks differ */
 #define PASSES_MAX	1000u		/* over references that lead back in time */
@@ -17,11 +15,10 @@ struct planning {
 	struct repo		*from, *to;
 	struct store		*const *more;	/* further connections to ->to */
 	size_t			 nmore;
+	struct replica_look	 look;
 	struct replica_list	*l;
 	struct replicate_plan	*plan;
 	struct replicate_stats	*stats;
-	json_t			*machines;	/* folders of machines here: true when it was listed */
-	json_t			*taken;		/* "folder/point" of the names in these */
 	struct catalog		 source;	/* loaded when an archive is wanted that no new point holds */
 	bool			 has_source;
 	time_t			 now;
@@ -35,245 +32,6 @@ refuse(struct planning *pl, const struct point *p, const struct err *why)
 	snprintf(spec, sizeof(spec), "%s@%s", p->folder, p->name);
 	pl->how->failed(pl->how->arg, spec, p->folder, why);
 	pl->stats->failed++;
-}
-
-/* What is here. */
-
-static int
-take_ids(archive_id **out, size_t *n, const char **texts, size_t ntexts, struct err *err)
-{
-	if ((*out = calloc(ntexts + 1, sizeof(archive_id))) == NULL)
-		return (err_nomem(err));
-	for (size_t i = 0; i < ntexts; i++)
-		if (uuid_parse(texts[i], (*out)[*n]) == 0)
-			(*n)++;
-	return (0);
-}
-
-static int
-learn_place(struct planning *pl, const struct point *place, struct err *err)
-{
-	struct replica rp = { .folder = (char *)(uintptr_t)place->folder, .here = (char *)(uintptr_t)place->name };
-	struct manifest m = MANIFEST_INIT;
-	struct err why = ERR_INIT;
-	int rc = 0;
-
-	if (repo_manifest_any(pl->to, place, &m, &why) == 0) {
-		rp.has_id = uuid_parse(m.archive.id, rp.id) == 0;
-		if ((rc = take_ids(&rp.replaces, &rp.nreplaces, m.replaces, m.nreplaces, err)) == 0 && rp.has_id)
-			rc = replica_add(pl->l, &rp, err);
-		free(rp.replaces);
-	} else if (why.code == ETIMEDOUT || why.code == ECONNRESET) {
-		*err = why;
-		rc = -1;
-	}
-	manifest_free(&m);
-	return (rc);
-}
-
-static int
-set_add(json_t *set, const char *key, struct err *err)
-{
-	return (json_object_set_new_nocheck(set, key, json_true()) == 0 ? 0 : err_nomem(err));
-}
-
-static const char *
-key_of(const char *folder, const char *name, char out[2 * NAMING_MAX])
-{
-	snprintf(out, 2 * NAMING_MAX, "%s/%s", folder, name);
-	return (out);
-}
-
-static int
-add_machine(void *arg, const char *name, struct err *err)
-{
-	struct planning *pl = arg;
-
-	return (name[0] == '.' || json_object_set_new_nocheck(pl->machines, name, json_false()) == 0 ? 0 : err_nomem(err));
-}
-
-static bool
-ends_with(const char *name, const char *ending)
-{
-	size_t n = strlen(name), e = strlen(ending);
-
-	return (n > e && strcmp(name + n - e, ending) == 0);
-}
-
-/* A name in a machine's folder. */
-static int
-take_name(struct planning *pl, const char *folder, const char *name, struct points *ps, struct err *err)
-{
-	struct point p = { .suffix = 0 };
-	char base[NAMING_MAX], key[2 * NAMING_MAX];
-	struct point *v;
-
-	pl->plan->leftovers |= ends_with(name, ".partial") || ends_with(name, PLACE_NEW) || ends_with(name, PLACE_OLD);
-	if (!point_place_parse(name, base, &p.time, &p.suffix))
-		return (0);
-	if (ps->n == ps->cap) {
-		ps->cap = ps->cap == 0 ? 64 : ps->cap * 2;
-		if ((v = realloc(ps->v, ps->cap * sizeof(*v))) == NULL)
-			return (err_nomem(err));
-		ps->v = v;
-	}
-	snprintf(p.folder, sizeof(p.folder), "%s", folder);
-	snprintf(p.name, sizeof(p.name), "%s", name);
-	ps->v[ps->n++] = p;
-	return (set_add(pl->taken, key_of(folder, base, key), err) == -1 ? -1 : set_add(pl->taken, key_of(folder, name, key), err));
-}
-
-/*
- * A machine of which nothing is new at the source is not looked at, as long as its folder is there: over a slow line that is what takes long.  The folders of
- * the others are listed, by as many threads as there are stores, each with a store of its own.
- */
-struct look {
-	const char	*folder;
-	struct buf	 names;
-	int		 rc;
-	struct err	 why;		/* then */
-};
-
-struct looks {
-	struct look	*v;
-	size_t		 n;
-	_Atomic size_t	 next;
-};
-
-struct looker {
-	struct looks	*looks;
-	struct store	*st;
-	pthread_t	 thread;
-};
-
-static int
-add_name(void *arg, const char *name, struct err *err)
-{
-	return (buf_add(arg, name, strlen(name) + 1, err));
-}
-
-static void *
-look_main(void *arg)
-{
-	struct looker *lo = arg;
-	struct look *l;
-	size_t i;
-
-	while ((i = lo->looks->next++) < lo->looks->n) {
-		l = &lo->looks->v[i];
-		l->rc = store_list(lo->st, l->folder, add_name, &l->names, &l->why);
-	}
-	return (NULL);
-}
-
-static void
-list_folders(struct planning *pl, struct looks *ls)
-{
-	struct looker lo[REPLICATE_PARALLEL_MAX];
-	struct err ignored = ERR_INIT;
-	size_t n = 0;
-
-	for (; n < pl->nmore && n + 1 < ls->n && n < REPLICATE_PARALLEL_MAX - 1; n++) {
-		lo[n] = (struct looker){ .looks = ls, .st = pl->more[n] };
-		if (thread_start(&lo[n].thread, look_main, &lo[n], &ignored) == -1)
-			break;
-	}
-	lo[n] = (struct looker){ .looks = ls, .st = pl->to->st };
-	look_main(&lo[n]);
-	for (size_t i = 0; i < n; i++)
-		pthread_join(lo[i].thread, NULL);
-}
-
-static int
-take_names(struct planning *pl, struct look *l, struct points *places, struct err *err)
-{
-	if (l->rc == -1 && (l->why.code == ENOENT || l->why.code == ENOTDIR)) {
-		json_object_del(pl->machines, l->folder);
-		return (0);
-	}
-	if (l->rc == -1) {
-		*err = l->why;
-		return (-1);
-	}
-	for (size_t at = 0; at < l->names.len; at += strlen(l->names.ptr + at) + 1)
-		if (take_name(pl, l->folder, l->names.ptr + at, places, err) == -1)
-			return (-1);
-	return (set_add(pl->machines, l->folder, err));
-}
-
-/* ${folders}: names, each with its zero byte. */
-static int
-look_at_machines(struct planning *pl, const struct buf *folders, size_t n, struct points *places, struct err *err)
-{
-	struct looks ls = { .v = calloc(n + 1, sizeof(*ls.v)) };
-	int rc = 0;
-
-	if (ls.v == NULL)
-		return (err_nomem(err));
-	for (size_t at = 0; at < folders->len; at += strlen(folders->ptr + at) + 1)
-		ls.v[ls.n++] = (struct look){ .folder = folders->ptr + at, .names = BUF_INIT, .why = ERR_INIT };
-	list_folders(pl, &ls);
-	for (size_t i = 0; i < ls.n; i++) {
-		if (rc == 0)
-			rc = take_names(pl, &ls.v[i], places, err);
-		buf_free(&ls.v[i].names);
-	}
-	free(ls.v);
-	return (rc);
-}
-
-/* Machines with something new there, whose folder is here.  ${ps} are in order of their folders. */
-static int
-find_machines(struct planning *pl, const struct points *ps, const char *only, struct buf *folders, size_t *n, struct err *err)
-{
-	const char *last = "";
-
-	for (size_t i = 0; i < ps->n; i++) {
-		const struct point *p = &ps->v[i];
-
-		if (strcmp(p->folder, last) == 0 || (only != NULL && strcmp(p->folder, only) != 0) || !utf8_valid(p->folder) ||
-		    json_object_get(pl->machines, p->folder) == NULL || replica_find_there(pl->l, p->folder, p->name) != NULL)
-			continue;
-		last = p->folder;
-		++*n;
-		if (buf_add(folders, p->folder, strlen(p->folder) + 1, err) == -1)
-			return (-1);
-	}
-	return (0);
-}
-
-static bool
-is_gone(void *arg, const struct replica *rp)
-{
-	const struct planning *pl = arg;
-	const json_t *seen = json_object_get(pl->machines, rp->folder);
-	char key[2 * NAMING_MAX];
-
-	return (seen == NULL || (json_is_true(seen) && json_object_get(pl->taken, key_of(rp->folder, rp->here, key)) == NULL));
-}
-
-/* ${ps} are the points there. */
-static int
-learn_places(struct planning *pl, const struct points *ps, const char *only, struct err *err)
-{
-	struct points places = POINTS_INIT;
-	struct buf folders = BUF_INIT;
-	size_t n = 0;
-	int rc = store_list(pl->to->st, ".", add_machine, pl, err);
-
-	/* Machines whose folder went. */
-	if (rc == 0)
-		rc = replica_forget(pl->l, is_gone, pl, err);
-	if (rc == 0 && (rc = find_machines(pl, ps, only, &folders, &n, err)) == 0)
-		rc = look_at_machines(pl, &folders, n, &places, err);
-	if (rc == 0)
-		rc = replica_forget(pl->l, is_gone, pl, err);
-	for (size_t i = 0; i < places.n && rc == 0; i++)
-		if (replica_find_here(pl->l, places.v[i].folder, places.v[i].name) == NULL)
-			rc = learn_place(pl, &places.v[i], err);
-	points_free(&places);
-	buf_free(&folders);
-	return (rc);
 }
 
 /* The time of the machine's newest point that came from there and is still here; -1 when there is none. */
@@ -366,16 +124,6 @@ new_task(struct replicate_plan *plan, struct err *err)
 	return (v);
 }
 
-static void
-set_hint(const struct planning *pl, struct task *t)
-{
-	char key[2 * NAMING_MAX];
-
-	/* What is not listed here by now may be anything. */
-	t->hint.has_machine = json_is_true(json_object_get(pl->machines, t->p.folder));
-	t->hint.has_name = !t->hint.has_machine || json_object_get(pl->taken, key_of(t->p.folder, t->p.name, key)) != NULL;
-}
-
 static int
 add_task(struct planning *pl, const struct point *p, const struct manifest *m, const archive_id id, struct err *err)
 {
@@ -385,15 +133,15 @@ add_task(struct planning *pl, const struct point *p, const struct manifest *m, c
 	if (t == NULL)
 		return (-1);
 	t->p = *p;
-	set_hint(pl, t);
+	t->hint = replica_look_hint(&pl->look, &t->p);
 	t->size = m->archive.size;
 	memcpy(t->id, id, sizeof(t->id));
 	uuid_text(id, text);
 	pl->plan->bytes += t->size;
 	if (json_object_set_new(pl->plan->by_id, text, json_integer((json_int_t)pl->plan->n - 1)) == -1)
 		return (err_nomem(err));
-	return (take_ids(&t->needs, &t->nneeds, m->references, m->nreferences, err) == -1 ||
-	    take_ids(&t->replaces, &t->nreplaces, m->replaces, m->nreplaces, err) == -1 ? -1 : 0);
+	return (archive_ids_parse(m->references, m->nreferences, &t->needs, &t->nneeds, err) == -1 ||
+	    archive_ids_parse(m->replaces, m->nreplaces, &t->replaces, &t->nreplaces, err) == -1 ? -1 : 0);
 }
 
 static int
@@ -484,8 +232,9 @@ find_new(struct planning *pl, struct err *err)
 	int rc = -1;
 
 	if ((pl->how->vm != NULL && name_escape(pl->how->vm, only, err) == -1) || repo_all_points(pl->from, &ps, err) == -1 ||
-	    learn_places(pl, &ps, pl->how->vm != NULL ? only : NULL, err) == -1)
+	    replica_look(pl->to, pl->more, pl->nmore, pl->l, &ps, pl->how->vm != NULL ? only : NULL, &pl->look, err) == -1)
 		goto out;
+	pl->plan->leftovers = pl->look.leftovers;
 	for (size_t i = 0; i < ps.n; i++) {
 		struct point p = ps.v[i];
 
@@ -563,7 +312,7 @@ want_archive(struct planning *pl, const archive_id id, struct err *err)
 		return (-1);
 	t->p = e->point;
 	t->as_pruned = true;
-	set_hint(pl, t);
+	t->hint = replica_look_hint(&pl->look, &t->p);
 	t->size = e->stored;
 	memcpy(t->id, e->id, sizeof(t->id));
 	if ((t->replaces = calloc(e->nreplaces + 1, sizeof(archive_id))) == NULL) {
@@ -699,20 +448,17 @@ int
 replicate_plan_make(const struct replicate *how, struct repo *from, struct repo *to, struct store *const *more, size_t nmore, struct replica_list *l,
     struct replicate_plan *out, struct replicate_stats *stats, struct err *err)
 {
-	struct planning pl = { .how = how, .from = from, .to = to, .more = more, .nmore = nmore, .l = l, .plan = out, .stats = stats, .source = CATALOG_INIT, .now = time(NULL) };
+	struct planning pl = { .how = how, .from = from, .to = to, .more = more, .nmore = nmore, .look = REPLICA_LOOK_INIT, .l = l, .plan = out, .stats = stats, .source = CATALOG_INIT, .now = time(NULL) };
 	int rc = -1;
 
 	*out = (struct replicate_plan)REPLICATE_PLAN_INIT;
 	out->by_id = json_object();
-	pl.machines = json_object();
-	pl.taken = json_object();
-	if (out->by_id == NULL || pl.machines == NULL || pl.taken == NULL)
+	if (out->by_id == NULL)
 		err_nomem(err);
 	else if (find_new(&pl, err) == 0 && find_needs(&pl, err) == 0 && sort_tasks(&pl, err) == 0)
 		rc = 0;
 	catalog_free(&pl.source);
-	json_decref(pl.machines);
-	json_decref(pl.taken);
+	replica_look_free(&pl.look);
 	return (rc);
 }
 

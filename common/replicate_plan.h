@@ -6,8 +6,7 @@
 #ifndef OVB_REPLICATE_PLAN_H
 #define OVB_REPLICATE_PLAN_H
 
-#include "replica_list.h"
-#include "replica_send.h"
+#include "replica_look.h"
 #include "replicate.h"
 
 enum task_state { TASK_WAITS, TASK_RUNS, TASK_DONE, TASK_FAILED };

@@ -171,6 +171,9 @@ int point_publish(struct point_writer *pw, const struct manifest *m, struct buf 
  */
 int point_publish_text(struct point_writer *pw, const char *file, const struct buf *manifest, const char *name, struct buf *sums, struct err *err);
 
+/** point_publish_near(pw, file, manifest, name, sums, err): The same, but when ${name} is taken (or NULL), under the next free name of the point's time. */
+int point_publish_near(struct point_writer *pw, const char *file, const struct buf *manifest, const char *name, struct buf *sums, struct err *err);
+
 /** point_published(pw): The point, once it is published. */
 const struct point *point_published(const struct point_writer *pw);
 
