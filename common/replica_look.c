@@ -78,7 +78,7 @@ take_name(struct looking *lg, const char *folder, const char *name, struct point
 	lg->out->leftovers |= ends_with(name, ".partial") || ends_with(name, PLACE_NEW) || ends_with(name, PLACE_OLD);
 	if (!point_place_parse(name, base, &p.time, &p.suffix))
 		return (0);
-	if (ps->n == ps->cap) {
+	if (ps->v == NULL || ps->n == ps->cap) {
 		ps->cap = ps->cap == 0 ? 64 : ps->cap * 2;
 		if ((v = realloc(ps->v, ps->cap * sizeof(*v))) == NULL)
 			return (err_nomem(err));

@@ -237,10 +237,11 @@ sample_is_same(struct replica_send *s, struct store_file *in, const char *path, 
 		uint64_t piece = pieces - 1;
 
 		if (i > 0) {
-			if ((rc = io_random(&random, sizeof(random), err)) == -1)
+			if (io_random(&random, sizeof(random), err) == -1) {
+				rc = -1;
 				break;
+			}
 			piece = random % pieces;
-			rc = 1;
 		}
 		if (stopped(s->ln, err) == -1)
 			rc = -1;

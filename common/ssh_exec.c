@@ -22,7 +22,7 @@ static int
 read_out(struct ssh_session *ss, LIBSSH2_CHANNEL *ch, char *out, size_t n, struct err *err)
 {
 	size_t len = 0;
-	char rest[512];
+	char rest[512] = "";
 	ssize_t r;
 
 	do {

@@ -13,7 +13,7 @@ import images
 import tap
 
 with open(os.path.join(tap.TOP, 'README.md'), encoding='utf-8') as f:
-    SECTION = re.search(r'^## The daemon\n(.*?)^## ', f.read(), re.M | re.S)[1]
+    SECTION = re.search(r'^## The daemon\n(.*?)^##', f.read(), re.M | re.S)[1]
 BLOCKS = [b for b in re.findall(r'^```\n(.*?)^```', SECTION, re.M | re.S) if b.startswith('$ ')]
 ROOT = os.path.abspath('root')
 PLACES = '/etc/openvirt-backup', '/srv/images', '/srv/disks', '/var/backups/vm'

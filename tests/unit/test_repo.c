@@ -646,6 +646,10 @@ closed_folders(void **state)
 	bool ours;
 
 	(void)state;
+	/* The first one makes the folder of the locks, which is a call more. */
+	assert_int_equal(repo_sweep(watched, ME, &swept, &err), 0);
+	hooked->calls = 0;
+	buf_reset(&hooked->log);
 	for (size_t i = 0; i < 3; i++) {
 		assert_int_equal(mkdir(names[i], 0700), 0);
 		snprintf(call, sizeof(call), "list %s\n", names[i]);
