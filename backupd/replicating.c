@@ -183,7 +183,7 @@ report_machines(const struct showing *sh)
 static void
 report(const struct showing *sh, const struct replicate_stats *s, bool broken)
 {
-	char bytes[HUMAN_LEN], took[HUMAN_LEN], resumed[HUMAN_LEN], more[256] = "";
+	char bytes[HUMAN_LEN], took[HUMAN_LEN], resumed[HUMAN_LEN], more[256] = "", before[64] = "";
 	size_t used = 0;
 
 	if (sh->r->json) {
@@ -195,11 +195,11 @@ report(const struct showing *sh, const struct replicate_stats *s, bool broken)
 	if (s->archives > 0)
 		used += (size_t)snprintf(more + used, sizeof(more) - used, ", %zu archive%s that they need", s->archives, s->archives == 1 ? "" : "s");
 	if (s->vanished > 0)
-		used += (size_t)snprintf(more + used, sizeof(more) - used, ", %zu gone at the source meanwhile", s->vanished);
+		snprintf(more + used, sizeof(more) - used, ", %zu gone at the source meanwhile", s->vanished);
 	if (s->resumed > 0)
-		snprintf(more + used, sizeof(more) - used, ", %s of it had arrived before", human_size(s->resumed, resumed));
-	printf("%s to %s: %zu point%s copied%s, %zu there before; %s in %s%s\n", end_name(&sh->r->from), end_name(&sh->r->to), s->sent, s->sent == 1 ? "" : "s",
-	    more, s->present, human_size(s->bytes, bytes), human_duration(s->seconds, took), broken ? ", then broken off" : "");
+		snprintf(before, sizeof(before), ", of which %s had arrived before", human_size(s->resumed, resumed));
+	printf("%s to %s: %zu point%s copied%s, %zu there before; %s in %s%s%s\n", end_name(&sh->r->from), end_name(&sh->r->to), s->sent, s->sent == 1 ? "" : "s",
+	    more, s->present, human_size(s->bytes, bytes), human_duration(s->seconds, took), before, broken ? ", then broken off" : "");
 	fflush(stdout);
 }
 
