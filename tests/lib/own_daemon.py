@@ -1,7 +1,7 @@
-"""A daemon of a test's own, with its state, its repository and its configuration; after tap.py.
+"""daemon.py's, with a repository and a configuration of its own.
 
-    d = daemon.Daemon('plain').start()              one job "plain" over small.img, every other second, into ./plain.repo
-    d = daemon.Daemon('many', jobs=[{...}, {...}])  these jobs
+    d = own_daemon.Daemon('plain').start()              one job "plain" over small.img, every other second, into ./plain.repo
+    d = own_daemon.Daemon('many', jobs=[{...}, {...}])  these jobs
     d.stop(); d.kill(); d.start()
     d.said(), d.rows(), d.ended('failed')           what it printed, and what is in its database
     d.ctl('status')                                 virt-backupctl with its socket
@@ -9,32 +9,17 @@
 """
 import glob
 import os
-import sqlite3
-import time
 
+import daemon
 import ovb
 import tap
-
-CTL = os.path.join(tap.BIN, 'virt-backupctl')
-
-
-def wait_for(condition, seconds=40):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
+from daemon import wait_for     # what its users need, too
 
 
-class Daemon:
+class Daemon(daemon.Daemon):
     def __init__(self, name, state=None, runtime=None, repository=None, jobs=None, **keys):
-        self.name, self.state = name, os.path.abspath(state or name + '.state')
-        self.conf, self.repo, self.log = (os.path.abspath(name + ending) for ending in ('.conf', '.repo', '.log'))
-        self.runtime = os.path.abspath(runtime or self.state + '.run')
-        if repository:
-            self.repo = os.path.abspath(repository)
-        self.child = None
+        super().__init__(name, name + '.conf', state, runtime)
+        self.repo = os.path.abspath(repository or name + '.repo')
         self.env = {}
         self.configure(**({'jobs': jobs} if jobs else {}), **keys)
 
@@ -45,46 +30,10 @@ class Daemon:
             f.write('daemon = { %s };\n' % daemon)
 
     def start(self, notify=None, wait=True):
-        before = self.said().count(': ready')
-        with open(self.log, 'ab') as log:
-            self.child = tap.start([ovb.BACKUPD, '--config', self.conf], stderr=log, stdout=log,
-                                   env=dict(STATE_DIRECTORY=self.state, RUNTIME_DIRECTORY=self.runtime, NOTIFY_SOCKET=notify,
-                                            WATCHDOG_USEC=notify and '400000', WATCHDOG_PID=None, **self.env))
-        if wait and (not wait_for(lambda: self.said().count(': ready') > before or self.child.poll() is not None) or self.child.poll() is not None):
-            tap.diag(self.said())
-            raise RuntimeError('the daemon %s did not start' % self.name)
-        return self
-
-    def stop(self):
-        return tap.stop(self.child, 60)
-
-    def kill(self):
-        self.child.kill()
-        self.child.wait()
-
-    def ctl(self, *args, **kwargs):
-        return tap.run([CTL, '--socket', os.path.join(self.runtime, 'api.sock'), *args], **kwargs)
-
-    def said(self):
-        if not os.path.exists(self.log):
-            return ''
-        with open(self.log, encoding='utf-8', errors='replace') as f:
-            return f.read()
-
-    def rows(self, question='SELECT * FROM runs ORDER BY id'):
-        if not os.path.exists(os.path.join(self.state, 'state.db')):
-            return []
-        db = sqlite3.connect(os.path.join(self.state, 'state.db'), timeout=20)
-        db.row_factory = sqlite3.Row
-        try:
-            return [dict(row) for row in db.execute(question)]
-        except sqlite3.OperationalError:
-            return []
-        finally:
-            db.close()
+        return super().start(wait, NOTIFY_SOCKET=notify, WATCHDOG_USEC=notify and '400000', **self.env)
 
     def ended(self, state='succeeded'):
-        return [r for r in self.rows() if r['state'] == state]
+        return self.runs(state)
 
     def processes(self):
         """All that runs for this daemon, itself included, with their command lines."""

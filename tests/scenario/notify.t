@@ -5,27 +5,16 @@ import json
 import os
 import socketserver
 import ssl
-import sqlite3
 import sys
 import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import daemon
 import images
 import ovb
 import tap
-
-CTL = os.path.join(tap.BIN, 'virt-backupctl')
-
-
-def wait_for(condition, seconds=40):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
+from daemon import wait_for
 
 def write(path, text, mode=0o600):
     with open(path, 'w', encoding='utf-8') as f:
@@ -171,50 +160,9 @@ def job(image='a.img', name='j', hooks=None, **keys):
     return ovb.image_job(image, name=name, **({'hooks': hooks} if hooks else {}), **keys)
 
 
-class Daemon:
+class Daemon(daemon.Daemon):
     def __init__(self, name, *jobs, **keys):
-        self.name, self.state, self.log = name, os.path.abspath(name + '.state'), os.path.abspath(name + '.log')
-        self.conf = configure(name, *jobs, **keys)
-        self.child = None
-
-    def start(self):
-        before = self.said().count(': ready')
-        with open(self.log, 'ab') as log:
-            self.child = tap.start([ovb.BACKUPD, '--config', self.conf], stderr=log, stdout=log,
-                                   env={'STATE_DIRECTORY': self.state, 'RUNTIME_DIRECTORY': self.state + '.run', 'NOTIFY_SOCKET': None})
-        if not wait_for(lambda: self.said().count(': ready') > before or self.child.poll() is not None) or self.child.poll() is not None:
-            tap.diag(self.said())
-            raise RuntimeError('the daemon %s did not start' % self.name)
-        return self
-
-    def stop(self):
-        return tap.stop(self.child, 60)
-
-    def kill(self):
-        self.child.kill()
-        self.child.wait()
-
-    def said(self):
-        return read(self.log)
-
-    def says(self, text, seconds=40):
-        found = wait_for(lambda: text in self.said(), seconds)
-        if not found:
-            tap.diag(self.said())
-        return found
-
-    def ctl(self, *args):
-        return tap.run([CTL, '--socket', os.path.join(self.state + '.run', 'api.sock'), *args], timeout=60)
-
-    def status(self):
-        return json.loads(self.ctl('--json', 'status').stdout)
-
-    def sql(self, text, *values):
-        db = sqlite3.connect(os.path.join(self.state, 'state.db'), timeout=20)
-        with db:
-            found = db.execute(text, values).fetchall()
-        db.close()
-        return found
+        super().__init__(name, configure(name, *jobs, **keys))
 
 
 def gone(path):
