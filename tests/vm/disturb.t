@@ -202,7 +202,7 @@ def target(option, name, says):
     tap.stop(fs)
 
 
-target(['--enospc-after', '2000000'], 'the repository is full', 'No space left')
+target(['--enospc-after', '2000000'], 'the repository is full', 'No space left|make room')
 target(['--eio-write', '2000000'], 'the repository fails', 'Input/output error')
 os.mkdir('tiny')
 subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=8m', 'none', 'tiny'], check=True)
