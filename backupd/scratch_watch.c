@@ -13,6 +13,7 @@
 #include "human.h"
 
 #define POLL_MS		100
+#define LATER_MS	2000
 #define JOB_MS		1000		/* between two looks at the job itself: they ask libvirt */
 #define CALL_SECONDS	120		/* for one call into QEMU */
 #define NOTICE_MS	(2 * POLL_MS + 1000)	/* until an abort has had its effect */
@@ -242,9 +243,9 @@ scratch_watch_why(struct scratch_watch *w, bool look, struct err *err)
 {
 	bool failed;
 
-	/* A source that failed may have been told of it first. */
-	if (look)
-		look_at_job(w, false);
+	/* A source that failed may have been told of it first, and libvirt only a moment later. */
+	for (int64_t until = deadline_now() + LATER_MS; look && look_at_job(w, false) && deadline_left(until) > 0;)
+		deadline_nap(POLL_MS);
 	pthread_mutex_lock(&w->lock);
 	if ((failed = w->failed))
 		*err = w->why;
