@@ -252,12 +252,13 @@ replica_look(struct repo *to, struct store *const *more, size_t nmore, struct re
 struct replica_hint
 replica_look_hint(const struct replica_look *look, const struct point *p)
 {
+	const json_t *seen = json_object_get(look->machines, p->folder);
 	struct replica_hint hint;
 	char key[2 * NAMING_MAX];
 
-	/* What was not listed may be anything. */
-	hint.has_machine = json_is_true(json_object_get(look->machines, p->folder));
-	hint.has_name = !hint.has_machine || json_object_get(look->taken, key_of(p->folder, p->name, key)) != NULL;
+	/* A folder that was not listed may have anything; one that is not there has nothing. */
+	hint.has_machine = json_is_true(seen);
+	hint.has_name = json_is_false(seen) || json_object_get(look->taken, key_of(p->folder, p->name, key)) != NULL;
 	return (hint);
 }
 

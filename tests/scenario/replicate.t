@@ -225,6 +225,18 @@ def test_names():
     tap.is_(sorted(map(str, restored)), sorted([IMAGE, 'b/' + IMAGE]), 'each with its own data')
 
 
+def test_first_name():
+    """Of a machine that is new there, the point that another one of its second came before."""
+    clear()
+    make_image()
+    conf = config([folder('here'), folder('there')], job())
+    ovb.once(conf, 'nightly')
+    point, = listed('here')
+    os.rename(point, point + '-2')
+    done(ctl('replicate', '--from', 'here', '--to', 'there'), 'the second point of a second, whose first is gone')
+    tap.is_(names('there'), names('here'), 'has the same name there')
+
+
 def test_consolidated():
     clear()
     make_image()
@@ -450,6 +462,7 @@ test_json()
 test_pull()
 test_damage()
 test_names()
+test_first_name()
 test_consolidated()
 test_wrong()
 test_sftp(True)
