@@ -42,8 +42,8 @@ static void
 fast_growth(void **state)
 {
 	(void)state;
-	fake->second_ms = 200;
-	grow(1, 20 * MIB);
+	fake->second_ms = 400;
+	grow(1, 40 * MIB);
 	assert_int_equal(run("capture = \"backup\"; scratch_max = \"64M\";"), 1);
 	guards_end();
 	assert_said(fake->error, "would soon reach scratch_max");
@@ -54,9 +54,9 @@ static void
 file_system_fills(void **state)
 {
 	(void)state;
-	fake->second_ms = 200;
+	fake->second_ms = 400;
 	fake->free_bytes = 325 * (uint64_t)MIB;
-	grow(1, 80 * MIB);
+	grow(1, 120 * MIB);
 	assert_int_equal(run("capture = \"backup\";"), 1);
 	guards_end();
 	assert_steps(BEFORE, MOMENT, "abort-job", AFTER, NULL);

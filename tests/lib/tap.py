@@ -29,6 +29,8 @@ BIN = os.path.join(BUILD, 'bin')
 TOOLS = os.path.join(BUILD, 'tests', 'tools')
 LIB = os.path.join(TOP, 'tests', 'lib')
 RUN_TIMEOUT = float(os.environ.get('RUN_TIMEOUT') or 300)
+SANITIZE = os.environ.get('OVB_SANITIZE')      # asan, tsan or valgrind (tests/sanitized): what is measured says nothing then
+WRAP = (os.environ.get('OVB_WRAP') or '').split()
 
 _dir = os.path.realpath(tempfile.mkdtemp(prefix='ovb-test.'))
 WORK = os.path.join(_dir, 'work')
@@ -142,6 +144,8 @@ def environment(env=None):
 
 def start(command, env=None, **kwargs):
     """Start a program in the background, in a session of its own; returns the Popen object."""
+    if WRAP and os.path.dirname(command[0]) == BIN:
+        command = [*WRAP, *command]
     child = subprocess.Popen(command, env=environment(env), start_new_session=True, **kwargs)
     _children.append(child)
     return child

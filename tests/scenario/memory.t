@@ -219,6 +219,8 @@ def test_page_cache():
                      compression + ', restore --archive')
 
 
+if tap.SANITIZE:
+    tap.skip_all('the memory is also that of ' + tap.SANITIZE)
 test_page_cache()
 test_huge()
 test_many_extents()

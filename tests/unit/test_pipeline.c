@@ -33,7 +33,7 @@ struct run {
 	_Atomic int	 workers_made, workers_gone, worked;
 	int		 fail_worker;		/* worker_new number so much fails; 0: none */
 	uint64_t	 fail_fill, fail_work, fail_finish;	/* number of the job; UINT64_MAX: none */
-	uint64_t	 finished;		/* by the finisher alone */
+	_Atomic uint64_t finished;		/* by the finisher alone, which may go on while a failure is told */
 	bool		 naps;			/* work takes a while, now and then */
 	sem_t		 gate;			/* with gated: work waits here for each job */
 	bool		 gated;

@@ -31,8 +31,10 @@ static int
 far_write(void *file, const char *p, size_t n, uint64_t offset, const atomic_bool *stop, struct err *err)
 {
 	struct far *f = file;
+	bool slow;
 
 	pthread_mutex_lock(&f->lock);
+	slow = f->slow_first && offset == 0;
 	f->writes++;
 	if (++f->now > f->most)
 		f->most = f->now;
@@ -41,7 +43,7 @@ far_write(void *file, const char *p, size_t n, uint64_t offset, const atomic_boo
 	nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
 	while (f->hangs && !atomic_load(stop))
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
-	if (f->slow_first && offset == 0)
+	if (slow)
 		nanosleep(&(struct timespec){ .tv_nsec = 300000000 }, NULL);
 	memcpy(f->bytes + offset, p, n);
 	pthread_mutex_lock(&f->lock);
