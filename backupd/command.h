@@ -7,7 +7,7 @@
 #ifndef OVB_COMMAND_H
 #define OVB_COMMAND_H
 
-#include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,7 +20,7 @@ struct command {
 	char *const			*env;		/* NULL: as this process has it */
 	const char			*input;		/* its standard input; NULL: none */
 	int64_t				 timeout_ms;
-	const volatile sig_atomic_t	*stop;		/* set: it is killed; NULL: nobody asks for that */
+	const atomic_int	*stop;		/* set: it is killed; NULL: nobody asks for that */
 
 	/* A line of its output, standard or error; called at least each second with a NULL line while it runs.  May be NULL. */
 	void				(*line)(void *arg, const char *text);

@@ -1,6 +1,7 @@
 /* virt-backupd: the command line. */
 #include <getopt.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,7 @@
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
-static volatile sig_atomic_t interrupted;
+static atomic_int interrupted;
 
 struct options {
 	const char	*config, *once, *domain;

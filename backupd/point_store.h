@@ -8,7 +8,7 @@
 #ifndef OVB_POINT_STORE_H
 #define OVB_POINT_STORE_H
 
-#include <signal.h>
+#include <stdatomic.h>
 
 #include "chain.h"
 #include "conf.h"
@@ -22,7 +22,7 @@ struct backup_run {
 	struct repo			*repo;
 	struct lock			*lock;
 	struct progress			*progress;
-	const volatile sig_atomic_t	*interrupted;	/* set by a signal: give up cleanly */
+	const atomic_int	*interrupted;	/* set by a signal: give up cleanly */
 	const char			*state;		/* folder of what is kept between runs */
 	bool				 json;
 	bool				 full;		/* read and store everything */

@@ -2,7 +2,7 @@
 #ifndef OVB_REPLICATING_H
 #define OVB_REPLICATING_H
 
-#include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "conf.h"
@@ -22,7 +22,7 @@ struct replicating {
 	bool				 pull;		/* it is the job's "from"; else one of its "replicate" */
 	const char			*only;		/* this machine; NULL: all */
 	bool				 json;
-	const volatile sig_atomic_t	*interrupted;
+	const atomic_int	*interrupted;
 };
 
 /**

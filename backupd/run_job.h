@@ -2,7 +2,7 @@
 #ifndef OVB_RUN_JOB_H
 #define OVB_RUN_JOB_H
 
-#include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "conf.h"
@@ -16,7 +16,7 @@ struct run_options {
 	const char			*only;		/* this machine of the job's, by name; NULL: all */
 	const struct earlier		*earlier;	/* machines that are not backed up again (earlier.h); NULL: none */
 	bool				 reread;	/* what is known not to have changed is compared all the same */
-	const volatile sig_atomic_t	*interrupted;
+	const atomic_int	*interrupted;
 	struct run_outcome		*outcome;	/* run_outcome.h; the caller's */
 };
 

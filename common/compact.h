@@ -9,7 +9,7 @@
 #ifndef OVB_COMPACT_H
 #define OVB_COMPACT_H
 
-#include <signal.h>
+#include <stdatomic.h>
 
 #include "compression.h"
 #include "repo.h"
@@ -19,7 +19,7 @@ struct compact_how {
 	const char		*program;	/* for the locks and the manifest */
 	const struct compression *compression;	/* NULL: that of the archive */
 	unsigned int		 wait_s;	/* for others who hold the repository */
-	const volatile sig_atomic_t *stop;	/* set by a signal: stop; NULL: never */
+	const atomic_int *stop;	/* set by a signal: stop; NULL: never */
 
 	/** begin(arg, what, bytes), tick(arg, done): A piece of work of ${bytes} bytes begins; ${done} of it are done.  NULL: do not tell. */
 	void			(*begin)(void *arg, const char *what, uint64_t bytes);

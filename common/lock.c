@@ -336,7 +336,7 @@ pass_alone(void *arg, const char *name, struct err *err)
 }
 
 struct lock *
-lock_run(struct store *st, const char *program, unsigned int wait_s, const volatile sig_atomic_t *stop, struct err *err)
+lock_run(struct store *st, const char *program, unsigned int wait_s, const atomic_int *stop, struct err *err)
 {
 	struct lock *lk = lock_new(st, program, RUN_PREFIX, err);
 
@@ -400,7 +400,7 @@ wait_a_while(void)
 }
 
 struct lock *
-lock_alone_wait(struct store *st, const char *program, unsigned int wait_s, const volatile sig_atomic_t *stop, struct err *err)
+lock_alone_wait(struct store *st, const char *program, unsigned int wait_s, const atomic_int *stop, struct err *err)
 {
 	struct timespec now, end;
 	struct lock *lk;

@@ -8,7 +8,7 @@
 #ifndef OVB_LOCK_H
 #define OVB_LOCK_H
 
-#include <signal.h>
+#include <stdatomic.h>
 
 #include "err.h"
 #include "store.h"
@@ -24,7 +24,7 @@ struct lock;
  * (unless NULL) is set by a signal.  ${program} stands in the
  * lock, for people.  Fails: NULL, saying who holds it.
  */
-struct lock *lock_run(struct store *st, const char *program, unsigned int wait_s, const volatile sig_atomic_t *stop, struct err *err);
+struct lock *lock_run(struct store *st, const char *program, unsigned int wait_s, const atomic_int *stop, struct err *err);
 
 /** lock_alone(st, program, err): Hold the repository alone.  Fails: NULL; err->code is EBUSY when somebody else holds it. */
 struct lock *lock_alone(struct store *st, const char *program, struct err *err);
@@ -33,7 +33,7 @@ struct lock *lock_alone(struct store *st, const char *program, struct err *err);
  * lock_alone_wait(st, program, wait_s, stop, err):
  * The same, but while somebody else holds the repository, tries again for ${wait_s} seconds, or until *${stop} (unless NULL) is set by a signal.
  */
-struct lock *lock_alone_wait(struct store *st, const char *program, unsigned int wait_s, const volatile sig_atomic_t *stop, struct err *err);
+struct lock *lock_alone_wait(struct store *st, const char *program, unsigned int wait_s, const atomic_int *stop, struct err *err);
 
 /** lock_token(lk): 16 hexadecimal digits that name this lock. */
 const char *lock_token(const struct lock *lk);

@@ -108,7 +108,7 @@ out:
 }
 
 static int
-go_on(struct lock *lk, const volatile sig_atomic_t *stop, struct err *err)
+go_on(struct lock *lk, const atomic_int *stop, struct err *err)
 {
 	if (stop != NULL && *stop)
 		return (err_plain(err, EINTR, "stopped; the next run goes on"));
@@ -120,7 +120,7 @@ go_on(struct lock *lk, const volatile sig_atomic_t *stop, struct err *err)
  * stay behind without it.
  */
 static int
-apply(struct repo *r, struct lock *lk, const volatile sig_atomic_t *stop, struct prune *p, struct err *err)
+apply(struct repo *r, struct lock *lk, const atomic_int *stop, struct prune *p, struct err *err)
 {
 	const struct catalog *c = &p->catalog;
 
@@ -139,7 +139,7 @@ apply(struct repo *r, struct lock *lk, const volatile sig_atomic_t *stop, struct
 }
 
 int
-prune_run(struct repo *r, struct lock *lk, const struct prune_job *job, const volatile sig_atomic_t *stop, struct prune *out, struct err *err)
+prune_run(struct repo *r, struct lock *lk, const struct prune_job *job, const atomic_int *stop, struct prune *out, struct err *err)
 {
 	unsigned int swept;
 

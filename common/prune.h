@@ -6,7 +6,7 @@
 #ifndef OVB_PRUNE_H
 #define OVB_PRUNE_H
 
-#include <signal.h>
+#include <stdatomic.h>
 
 #include "catalog.h"
 #include "conf.h"
@@ -53,7 +53,7 @@ int prune_decide(struct repo *r, const struct prune_job *job, struct prune *out,
  *
  * Fails: -1; ${out} says what was decided, as far as it was, and what was removed.
  */
-int prune_run(struct repo *r, struct lock *lk, const struct prune_job *job, const volatile sig_atomic_t *stop, struct prune *out, struct err *err);
+int prune_run(struct repo *r, struct lock *lk, const struct prune_job *job, const atomic_int *stop, struct prune *out, struct err *err);
 
 /** prune_count(p, action): How many entries have that verdict. */
 size_t prune_count(const struct prune *p, enum prune_action action);

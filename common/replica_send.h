@@ -8,7 +8,7 @@
 #ifndef OVB_REPLICA_SEND_H
 #define OVB_REPLICA_SEND_H
 
-#include <signal.h>
+#include <stdatomic.h>
 
 #include "repo.h"
 
@@ -21,7 +21,7 @@ struct replica_link {
 	const char			*job;		/* which brings the points */
 	const struct buf		*parts;		/* names in .replicas of ->to when it began, each with its zero byte */
 	unsigned int			 read_back;	/* per cent of an archive that is read back where the far end computes no SHA-256 */
-	const volatile sig_atomic_t	*stop;
+	const atomic_int	*stop;
 	void				(*tick)(void *arg, uint64_t more);	/* so many more bytes are there */
 	void				*arg;
 };

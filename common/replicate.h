@@ -7,7 +7,7 @@
 #ifndef OVB_REPLICATE_H
 #define OVB_REPLICATE_H
 
-#include <signal.h>
+#include <stdatomic.h>
 
 #include "repo.h"
 
@@ -33,7 +33,7 @@ struct replicate {
 	unsigned int	 parallel;		/* points under way at a time, each on connections of its own */
 	unsigned int	 read_back;		/* per cent of an archive that is read back where the far end computes no SHA-256 */
 	unsigned int	 wait_s;		/* for others who hold the repository */
-	const volatile sig_atomic_t *stop;	/* NULL: never */
+	const atomic_int *stop;	/* NULL: never */
 
 	/** open_from(arg, err), open_to(arg, err): Each thread's own.  Threads: several at once. */
 	struct repo	*(*open_from)(void *arg, struct err *err);

@@ -15,13 +15,13 @@
  */
 struct throttle {
 	uint64_t			 rate;
-	const volatile sig_atomic_t	*stop;
+	const atomic_int	*stop;
 	pthread_mutex_t			 lock;		/* guards passed */
 	int64_t				 passed;	/* nanoseconds */
 };
 
 struct throttle *
-throttle_new(uint64_t rate, const volatile sig_atomic_t *stop, struct err *err)
+throttle_new(uint64_t rate, const atomic_int *stop, struct err *err)
 {
 	struct throttle *t = calloc(1, sizeof(*t));
 

@@ -9,7 +9,7 @@
 #ifndef OVB_THROTTLE_H
 #define OVB_THROTTLE_H
 
-#include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,7 +20,7 @@
 struct throttle;
 
 /** throttle_new(rate, stop, err): ${rate} bytes a second, at least 1.  Waiting ends when *${stop} (NULL: never) is not 0 any more.  Fails: NULL. */
-struct throttle *throttle_new(uint64_t rate, const volatile sig_atomic_t *stop, struct err *err);
+struct throttle *throttle_new(uint64_t rate, const atomic_int *stop, struct err *err);
 
 /** throttle_free(t): harmless on NULL. */
 void throttle_free(struct throttle *t);

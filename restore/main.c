@@ -1,6 +1,7 @@
 /* virt-restore: the command line. */
 #include <getopt.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,7 +14,7 @@ enum { OPTION_DEFINE = 256, OPTION_START, OPTION_CONNECT, OPTION_DRY_RUN };	/* w
 
 #define CONFIG_DEFAULT	"/etc/openvirt-backup/backupd.conf"
 
-volatile sig_atomic_t interrupted;
+atomic_int interrupted;
 static const char *volatile left_behind;
 
 static const struct command {

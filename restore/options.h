@@ -2,7 +2,7 @@
 #ifndef OVB_OPTIONS_H
 #define OVB_OPTIONS_H
 
-#include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -19,7 +19,7 @@ struct options {
 	int		 nargs;
 };
 
-extern volatile sig_atomic_t interrupted;	/* set by a signal: give up cleanly */
+extern atomic_int interrupted;	/* set by a signal: give up cleanly */
 
 /** leave_behind(text): What a second signal, which ends the program at once, says is left where; NULL: nothing.  ${text} must stay. */
 void leave_behind(const char *text);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,7 @@
 enum { OPTION_DRY_RUN = 256, OPTION_DIRECT, OPTION_JOB, OPTION_SAMPLE, OPTION_DOMAIN, OPTION_FULL, OPTION_WAIT, OPTION_WATCH, OPTION_LIMIT, OPTION_NEXT,
 	OPTION_AGAINST_SOURCE, OPTION_FROM, OPTION_TO };
 
-volatile sig_atomic_t interrupted;
+atomic_int interrupted;
 
 static const struct command {
 	const char	*name;

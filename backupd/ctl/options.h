@@ -3,7 +3,7 @@
 #define OVB_CTL_OPTIONS_H
 
 #include <jansson.h>
-#include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -29,7 +29,7 @@ struct options {
 	int		 nargs;
 };
 
-extern volatile sig_atomic_t interrupted;	/* set by a signal: give up cleanly */
+extern atomic_int interrupted;	/* set by a signal: give up cleanly */
 
 /** ctl_error(err): "virt-backupctl: ...", to standard error.  Returns EXIT_FAILED. */
 int ctl_error(struct err *err);

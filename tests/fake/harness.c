@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +34,7 @@ __tsan_default_options(void)
 }
 
 static char folder[MODEL_PATH / 4];
-static volatile sig_atomic_t interrupted;
+static atomic_int interrupted;
 
 const char *
 world_folder(void)

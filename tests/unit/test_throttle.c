@@ -1,6 +1,7 @@
 /* The rate limit: by a clock of its own what it lets through, and at the store's files what that costs and counts. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <errno.h>
@@ -19,7 +20,7 @@
 #define SECOND	INT64_C(1000000000)
 #define MIB	(1 << 20)
 
-static volatile sig_atomic_t stop;
+static atomic_int stop;
 
 /* A sender that does what it is told to: never ahead of the rate, and never more behind it than the pieces' own length. */
 static void
