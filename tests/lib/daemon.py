@@ -18,7 +18,7 @@ CTL = os.path.join(tap.BIN, 'virt-backupctl')
 
 
 def wait_for(condition, seconds=40):
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * tap.SLOWER
     while not condition():
         if time.monotonic() > deadline:
             return False

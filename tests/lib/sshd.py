@@ -79,7 +79,7 @@ class Server:
                 *('HostKey ' + key for key in self.keys.values()), *self.options)))
         with open(os.path.join(self.folder, 'log'), 'ab') as log:
             self.child = tap.start([*self.wrap, SSHD, '-D', '-e', '-f', config], stdout=log, stderr=log, stdin=-3)
-        until = time.monotonic() + 10
+        until = time.monotonic() + 10 * tap.SLOWER
         while time.monotonic() < until:
             with socket.socket() as s:
                 if s.connect_ex(('127.0.0.1', self.port)) == 0:

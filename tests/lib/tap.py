@@ -30,6 +30,7 @@ TOOLS = os.path.join(BUILD, 'tests', 'tools')
 LIB = os.path.join(TOP, 'tests', 'lib')
 RUN_TIMEOUT = float(os.environ.get('RUN_TIMEOUT') or 300)
 SANITIZE = os.environ.get('OVB_SANITIZE')      # asan, tsan or valgrind (tests/sanitized): what is measured says nothing then
+SLOWER = 6 if SANITIZE else 1                  # so many times longer are a test's deadlines then
 WRAP = (os.environ.get('OVB_WRAP') or '').split()
 
 _dir = os.path.realpath(tempfile.mkdtemp(prefix='ovb-test.'))
@@ -158,7 +159,7 @@ def stop(child, timeout=10):
     if child.poll() is None:
         child.terminate()
         try:
-            child.wait(timeout)
+            child.wait(timeout * SLOWER)
         except subprocess.TimeoutExpired:
             _kill_session(child)
     return child.wait()
@@ -178,7 +179,7 @@ def run(command, env=None, input=None, timeout=None, **kwargs):
     if isinstance(input, str):
         input = input.encode()
     try:
-        out, err = child.communicate(input, timeout or RUN_TIMEOUT)
+        out, err = child.communicate(input, timeout * SLOWER if timeout else RUN_TIMEOUT)
         status = child.returncode
     except subprocess.TimeoutExpired:
         _kill_session(child)

@@ -47,7 +47,7 @@ class Daemon:
         return tap.stop(self.child)
 
 
-def connect(path='api.sock', timeout=30):
+def connect(path='api.sock', timeout=30 * tap.SLOWER):
     s = socket.socket(socket.AF_UNIX)
     s.settimeout(timeout)
     s.connect(path)

@@ -370,7 +370,7 @@ def remove(*paths):
 
 
 def wait_for(condition, seconds=30):
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * tap.SLOWER
     while not condition():
         if time.monotonic() > deadline:
             return False

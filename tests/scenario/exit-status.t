@@ -58,7 +58,7 @@ BACKUPD = {
 
 
 def wait_for(condition, seconds=40):
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * tap.SLOWER
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
     return condition()

@@ -91,12 +91,12 @@ class Repository:
 
 
 def finish(child, timeout=90):
-    out, err = child.communicate(timeout=timeout)
+    out, err = child.communicate(timeout=timeout * tap.SLOWER)
     return tap.Result(child.returncode, out, err)
 
 
 def wait_for(condition, seconds=20):
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * tap.SLOWER
     while not condition():
         if time.monotonic() > deadline:
             return False

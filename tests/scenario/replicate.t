@@ -284,15 +284,15 @@ def test_wrong():
 
 
 def remote(server, key, known, port=None, path='there', **keys):
-    return {'name': 'there', 'url': server.url(os.path.abspath(path), port), 'identity': key, 'known_hosts': known, 'idle_timeout': 5,
-            'connect_timeout': 10, **keys}
+    return {'name': 'there', 'url': server.url(os.path.abspath(path), port), 'identity': key, 'known_hosts': known,
+            'idle_timeout': 5 * tap.SLOWER, 'connect_timeout': 10 * tap.SLOWER, **keys}
 
 
 def cut(proxy, server, conf, how, after):
     """Start replicating, and cut the line when so many bytes have passed."""
     before = proxy.bytes
     child = tap.start([CTL, '-c', conf, 'replicate', '--from', 'here', '--to', 'there'], stdout=-1, stderr=-1)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 60 * tap.SLOWER
     while proxy.bytes - before < after and child.poll() is None and time.monotonic() < until:
         time.sleep(0.005)
     if how == 'kill':
@@ -303,7 +303,7 @@ def cut(proxy, server, conf, how, after):
         proxy.stalled = True
     else:
         server.kill_sessions()
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=60 * tap.SLOWER)
     proxy.stalled = False
     if how == 'stall':
         proxy.reset()

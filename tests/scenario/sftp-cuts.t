@@ -21,8 +21,8 @@ CTL = os.path.join(tap.BIN, 'virt-backupctl')
 FAR, MIB = os.path.abspath('far'), 1 << 20
 CUTS = int(os.environ.get('CUTS') or 9)
 SEED = int(os.environ.get('SEED') or 7)
-IDLE, CONNECT = 4, 20
-LONGEST = 90    # what the deadlines come to, on a machine that does other things too
+IDLE, CONNECT = 4 * tap.SLOWER, 20 * tap.SLOWER
+LONGEST = 90 * tap.SLOWER    # what the deadlines come to, on a machine that does other things too
 SAYS = ('the connection to', 'does not answer', 'did not finish', 'does not talk SSH', 'ended the login', 'does not begin SFTP', 'cannot connect to')
 
 server = sshd.Server('server', kinds=('ed25519', 'ecdsa'))
