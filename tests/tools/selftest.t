@@ -583,6 +583,18 @@ def test_tap_py_run():
     tap.is_((r.status, r.stdout, r.stderr), (5, 'text', '7\n'), 'tap.run keeps status and output')
 
 
+def test_sanitized():
+    """A report fails the goal, whoever wrote it and however it ended; else it is the command's status that counts."""
+    for script, status, says in (
+            ('true', 0, ''),
+            ('exit 3', 3, ''),
+            ('set ${TSAN_OPTIONS%%:*}; echo a race >"${1#log_path=}.1"', 1, 'a race'),
+            (': >sane/reports/valgrind.1', 0, ''),
+            ('(echo a leak >sane/reports/asan.7 &) ; sleep 1; exit 3', 1, 'a leak')):
+        r = tap.run([os.path.join(tap.TOP, 'tests', 'sanitized'), 'tsan', os.path.abspath('sane'), 'sh', '-c', script], env={'TSAN_OPTIONS': None})
+        tap.ok(r.status == status and says in r.stdout, 'sanitized: %s' % script) or tap.diag((r.status, r.stdout, r.stderr))
+
+
 def main():
     if os.geteuid() != 0 or not os.path.exists('/dev/fuse'):
         tap.skip_all('needs root and /dev/fuse')
