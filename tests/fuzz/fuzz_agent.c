@@ -374,10 +374,17 @@ may_be_read(bool *bitmap)
 	return (may);
 }
 
+static char folder[] = "/tmp/fuzz_agent.XXXXXX";	/* of sockets */
+
+static void
+remove_folder(void)
+{
+	rmdir(folder);
+}
+
 static void
 check_image(void)
 {
-	static char folder[] = "/tmp/fuzz_agent.XXXXXX";
 	struct domain_disk d = { .target = (char[]){ "vda" }, .type = (char[]){ "file" }, .format = (char[]){ "qcow2" },
 		.source = (char[]){ "/srv/vda.qcow2" } };
 	struct err err = ERR_INIT;
@@ -385,7 +392,7 @@ check_image(void)
 	bool may, bitmap;
 
 	if (strchr(folder, 'X') != NULL)
-		assert(mkdtemp(folder) != NULL);
+		assert(mkdtemp(folder) != NULL && atexit(remove_folder) == 0);
 	may = may_be_read(&bitmap);
 	q = qemu_nbd_start(&d, NULL, "b", folder, &err);
 	assert((q == NULL) == !may);
