@@ -238,14 +238,14 @@ $(BUILD)/tests/fuzz/%.o: tests/fuzz/%.c Makefile
 # A fuzz target with a main that runs it over files: the corpus as a test, without libFuzzer.
 $(BUILD)/tests/fuzz/%.replay: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay.o $(BUILD)/libcommon.a
 	$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(BUILD)/libcommon.a $(FUZZ_LIBS) $(PKG_LIBS)
-# All that libFuzzer runs is compiled with its marks, once, into build/fuzz/.
+# All that libFuzzer runs is compiled with its marks, once, into build/fuzz/.  What a sanitizer says is a finding, and ends the run.
 FUZZ_SANITIZE := address,undefined,float-cast-overflow
 FUZZ_COMMON := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(wildcard common/*.c))
 FUZZ_OBJ := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(wildcard tests/fuzz/*.c)) $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/fuzz/*.c))
 $(BUILD)/fuzz/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CLANG) -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DOVB_VERSION='"$(VERSION)"' -Icommon $(FUZZ_INCLUDE) $(PKG_CFLAGS) -pthread -g -O1 \
-	    -fsanitize=fuzzer-no-link,$(FUZZ_SANITIZE) -MMD -MP -c -o $@ $<
+	    -fsanitize=fuzzer-no-link,$(FUZZ_SANITIZE) -fno-sanitize-recover=$(FUZZ_SANITIZE) -MMD -MP -c -o $@ $<
 $(BUILD)/fuzz/libcommon.a: $(FUZZ_COMMON)
 	rm -f $@ && $(AR) rcs $@ $^
 $(BUILD)/tests/fuzz/%.fuzzer: $(BUILD)/fuzz/tests/fuzz/%.o $(BUILD)/fuzz/libcommon.a
@@ -259,6 +259,7 @@ $(BUILD)/tests/fuzz/fuzz_$(1).fuzzer: $(patsubst %,$(BUILD)/fuzz/%.o,$(2))
 endef
 fuzz_wrap = $(addprefix -Wl$(comma)--wrap=,$(1))
 $(eval $(call FUZZ_USES,request,backupd/api/request backupd/api/metrics))
+$(eval $(call FUZZ_USES,state,$(addprefix backupd/,journal state_dir daemon/worker_event daemon/run_log daemon/ops_json daemon/run)))
 # libnbd, with a server of ours.
 $(eval $(call FUZZ_USES,nbd,tests/fuzz/nbd_server backupd/source backupd/source_nbd backupd/deadline \
     $(addprefix restore/,target target_nbd target_file target_device partial)))
