@@ -29,6 +29,10 @@
 #define NO_SUCH_PID	0x3fffffff
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int __wrap_tool_run(const char *const *argv, const char *hint, unsigned int seconds, struct buf *out, struct err *err);
+pid_t __wrap_fork(void);
+int __wrap_kill(pid_t pid, int sig);
+pid_t __wrap_waitpid(pid_t pid, int *status, int options);
 
 static struct {
 	char		*text;			/* the rest of the input, with a zero byte behind it */

@@ -25,6 +25,10 @@
 #define HOST	"[vault.example.net]:2222"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int __wrap_tool_run(const char *const *argv, const char *hint, unsigned int seconds, struct buf *out, struct err *err);
+int __wrap_connect(int fd, const struct sockaddr *sa, socklen_t n);
+ssize_t __wrap_send(int fd, const void *p, size_t n, int flags);
+ssize_t __wrap_recv(int fd, void *p, size_t n, int flags);
 
 static const uint8_t *input;
 static size_t left;
