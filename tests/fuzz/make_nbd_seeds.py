@@ -54,6 +54,7 @@ SEEDS = {
     'size-below-alignment': head(0, 12, 5000, 4500 | 500 << 18) + extents((5000, DATA)) + DONE * 2,
     'target-empty': head(TARGET, 0, M, 8192 | 9000 << 16) + extents((M, BOTH)) + DONE,
     'target-full': head(TARGET) + extents((M - 512, BOTH), (512, DATA)) + DONE,
+    'target-full-first': head(TARGET) + extents((512, DATA), (M - 512, BOTH)) + DONE,
     'target-forced': head(TARGET | FORCE, 0, 96 * K, 700 | 30000 << 16) + extents((96 * K, DATA)) + DONE,
     'target-no-zero': head(TARGET | FORCE | NO_ZERO | NO_FLUSH, 0, 200 * K, 0xffff0fff) + extents((200 * K, DATA)) + DONE,
     'target-larger': head(TARGET, 0, M, 4096 | 8192 << 16, 0) + extents((M // 2, BOTH), (M // 2, DATA)) + DONE,

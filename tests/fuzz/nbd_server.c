@@ -135,9 +135,9 @@ nbd_aio_command_completed(struct nbd_handle *h, uint64_t cookie)
 			break;
 		case 'X':
 			h->dead = true;
-			c->open = false;
-			return (-1);
+			/* FALLTHROUGH */
 		case 'F':
+			served.failed = true;
 			c->open = false;
 			return (-1);
 		default:
@@ -231,6 +231,7 @@ connected(struct nbd_handle *h)
 	served.connections++;
 	h->dead = h->second && served.second_dies;
 	h->connected = !h->dead;
+	served.failed = served.failed || h->dead;
 	return (0);
 }
 

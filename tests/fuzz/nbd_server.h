@@ -36,6 +36,7 @@ struct served {
 	struct served_map base, dirty;
 	uint8_t		 content[SERVED_MAX];	/* what was written */
 	unsigned int	 connections, handles;
+	bool		 failed;			/* a command or a connection did */
 };
 
 extern struct served served;
