@@ -238,17 +238,46 @@ $(BUILD)/tests/tools/engine_month: TOOL_LIBS = $(DAEMON_LIBS) $(API_LIBS)
 $(BUILD)/tests/tools/api_daemon: $(API) $(BUILD)/backupd/state_dir.o
 $(BUILD)/tests/tools/api_daemon: TOOL_LIBS = $(API_LIBS)
 
+FUZZ_INCLUDE := -I. -Ibackupd
+$(BUILD)/tests/fuzz/%.o: tests/fuzz/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(FUZZ_INCLUDE) $(PKG_CFLAGS) -pthread -MMD -MP -c -o $@ $<
 # A fuzz target with a main that runs it over files: the corpus as a test, without libFuzzer.
-$(BUILD)/tests/fuzz/%.replay: tests/fuzz/%.c tests/fuzz/replay.c $(BUILD)/libcommon.a
+$(BUILD)/tests/fuzz/%.replay: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay.o $(BUILD)/libcommon.a
+	$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(BUILD)/libcommon.a $(FUZZ_LIBS) $(PKG_LIBS)
+# All that libFuzzer runs is compiled with its marks, once, into build/fuzz/.  What a sanitizer says is a finding, and ends the run.
+FUZZ_SANITIZE := address,undefined,float-cast-overflow
+FUZZ_COMMON := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(wildcard common/*.c))
+FUZZ_OBJ := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(wildcard tests/fuzz/*.c)) $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/fuzz/*.c))
+$(BUILD)/fuzz/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter-out %.a,$^) $(BUILD)/libcommon.a $(FUZZ_LIBS) $(PKG_LIBS)
-$(BUILD)/tests/fuzz/%.fuzzer: tests/fuzz/%.c $(wildcard common/*.c common/*.h)
+	$(CLANG) -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DOVB_VERSION='"$(VERSION)"' -Icommon $(FUZZ_INCLUDE) $(PKG_CFLAGS) -pthread -g -O1 \
+	    -fsanitize=fuzzer-no-link,$(FUZZ_SANITIZE) -fno-sanitize-recover=$(FUZZ_SANITIZE) -MMD -MP -c -o $@ $<
+$(BUILD)/fuzz/libcommon.a: $(FUZZ_COMMON)
+	rm -f $@ && $(AR) rcs $@ $^
+$(BUILD)/tests/fuzz/%.fuzzer: $(BUILD)/fuzz/tests/fuzz/%.o $(BUILD)/fuzz/libcommon.a
 	@mkdir -p $(@D)
-	$(CLANG) -std=gnu11 -D_GNU_SOURCE -DOVB_VERSION='"$(VERSION)"' -Icommon -g -O1 -fsanitize=fuzzer,address,undefined $(PKG_CFLAGS) -pthread -o $@ $(filter %.c,$^) $(FUZZ_LIBS) $(PKG_LIBS)
-# Targets of what is not in common/ name it.
-$(BUILD)/tests/fuzz/fuzz_request.replay $(BUILD)/tests/fuzz/fuzz_request.fuzzer: backupd/api/request.c backupd/api/metrics.c
+	$(CLANG) -pthread -fsanitize=fuzzer,$(FUZZ_SANITIZE) -o $@ $(filter %.o,$^) $(BUILD)/fuzz/libcommon.a $(FUZZ_LIBS) $(PKG_LIBS)
+.SECONDARY: $(FUZZ_OBJ)
+# What targets use that is not in common/.
+define FUZZ_USES
+$(BUILD)/tests/fuzz/fuzz_$(1).replay: $(patsubst %,$(BUILD)/%.o,$(2))
+$(BUILD)/tests/fuzz/fuzz_$(1).fuzzer: $(patsubst %,$(BUILD)/fuzz/%.o,$(2))
+endef
+fuzz_wrap = $(addprefix -Wl$(comma)--wrap=,$(1))
+$(eval $(call FUZZ_USES,request,backupd/api/request backupd/api/metrics))
+$(eval $(call FUZZ_USES,state,$(addprefix backupd/,journal state_dir daemon/worker_event daemon/run_log daemon/ops_json daemon/run)))
+# libnbd, with a server of ours.
+$(eval $(call FUZZ_USES,nbd,tests/fuzz/nbd_server backupd/source backupd/source_nbd backupd/deadline \
+    $(addprefix restore/,target target_nbd target_file target_device partial)))
+# libvirt's calls, and qemu-img, likewise.
+$(eval $(call FUZZ_USES,agent,$(addprefix backupd/,moment hypervisor domain_job checkpoint qemu_nbd deadline)))
+$(BUILD)/tests/fuzz/fuzz_agent.replay $(BUILD)/tests/fuzz/fuzz_agent.fuzzer: FUZZ_LIBS = $(shell pkg-config --libs libvirt) \
+    $(call fuzz_wrap,tool_run fork kill waitpid)
+$(BUILD)/tests/fuzz/fuzz_ssh.replay $(BUILD)/tests/fuzz/fuzz_ssh.fuzzer: FUZZ_LIBS = $(call fuzz_wrap,tool_run connect send recv)
 # libssh2 itself, with another transport below it.
 $(BUILD)/tests/fuzz/fuzz_sftp.replay $(BUILD)/tests/fuzz/fuzz_sftp.fuzzer: FUZZ_LIBS = -l:libssh2.a -lcrypto -lz \
-    $(addprefix -Wl$(comma)--wrap=,_libssh2_transport_send _libssh2_transport_read ssh_session_open ssh_target_new)
+    $(call fuzz_wrap,_libssh2_transport_send _libssh2_transport_read ssh_session_open ssh_target_new)
 
--include $(COMMON:.o=.d) $(BACKUPD:.o=.d) $(API:.o=.d) $(DAEMON:.o=.d) $(NOTIFY:.o=.d) $(CTL:.o=.d) $(RESTORE:.o=.d) $(UNIT:=.d) $(FAKED:=.d) $(FAKE_OBJ:.o=.d)
+-include $(COMMON:.o=.d) $(BACKUPD:.o=.d) $(API:.o=.d) $(DAEMON:.o=.d) $(NOTIFY:.o=.d) $(CTL:.o=.d) $(RESTORE:.o=.d) $(UNIT:=.d) $(FAKED:=.d) $(FAKE_OBJ:.o=.d) \
+    $(FUZZ_COMMON:.o=.d) $(FUZZ_OBJ:.o=.d)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "document.h"
 #include "domain_job.h"
 
 #define AGENT_SECONDS	5		/* for a question that changes nothing */
@@ -18,8 +19,9 @@ file_system(const virDomainFSInfo *fs)
 	json_t *disks = json_array();
 
 	for (size_t i = 0; i < fs->ndevAlias; i++)
-		json_array_append_new(disks, json_string(fs->devAlias[i]));
-	return (json_pack("{s:s*, s:s*, s:s*, s:o}", "mountpoint", fs->mountpoint, "name", fs->name, "type", fs->fstype, "disks", disks));
+		json_array_append_new(disks, doc_string(fs->devAlias[i]));
+	return (json_pack("{s:o*, s:o*, s:o*, s:o}", "mountpoint", doc_string(fs->mountpoint), "name", doc_string(fs->name), "type", doc_string(fs->fstype),
+	    "disks", disks));
 }
 
 /* What the agent says of the guest's file systems; also whether it answers at all. */

@@ -51,6 +51,20 @@ has_bitmap(const json_t *image, const char *name)
 	return (false);
 }
 
+/* An image whose backing file would be probed, or what is none: -1. */
+static int
+look_at_backing(const char *path, const json_t *image, struct err *err)
+{
+	const char *name = json_string_value(json_object_get(image, "filename"));
+
+	if (!json_is_object(image))
+		return (err_set(err, 0, "qemu-img info of %s: it does not describe an image", path));
+	if (json_object_get(image, "backing-filename") != NULL && !json_is_string(json_object_get(image, "backing-filename-format")))
+		return (err_set(err, 0, "%s does not say which format its backing file has: tell it with qemu-img rebase -u -F FORMAT",
+		    name != NULL ? name : path));
+	return (0);
+}
+
 /*
  * QEMU finds the backing files by what the image says.  One that does not say its format would be probed, and a guest could have written it.
  * *${bitmap} becomes NULL when the image has none of that name that can be trusted.
@@ -67,15 +81,14 @@ look_at_image(const char *path, const char *format, const char **bitmap, struct 
 
 	if (tool_run(argv, HINT, TOOL_SECONDS, &out, err) == -1)
 		goto out;
-	if ((chain = json_loadb(out.ptr, out.len, 0, &why)) == NULL) {
-		err_set(err, 0, "qemu-img info of %s: %s", path, why.text);
+	if ((chain = json_loadb(out.ptr, out.len, 0, &why)) == NULL || json_array_size(chain) == 0) {
+		err_set(err, 0, "qemu-img info of %s: %s", path, chain == NULL ? why.text : "it describes no image");
 		goto out;
 	}
 	rc = 0;
 	json_array_foreach(chain, i, image)
-		if (json_object_get(image, "backing-filename") != NULL && json_object_get(image, "backing-filename-format") == NULL)
-			rc = err_set(err, 0, "%s does not say which format its backing file has: tell it with qemu-img rebase -u -F FORMAT",
-			    json_string_value(json_object_get(image, "filename")));
+		if (rc == 0)
+			rc = look_at_backing(path, image, err);
 	if (*bitmap != NULL && !has_bitmap(json_array_get(chain, 0), *bitmap))
 		*bitmap = NULL;
 out:

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "document.h"
 #include "human.h"
 #include "progress.h"
 #include "repo_named.h"
@@ -158,7 +159,8 @@ failed(void *arg, const char *spec, const char *vm, const struct err *why)
 	err_set(&text, 0, "%s", why->text);
 	human_safe(text.text);
 	if (sh->r->json)
-		event(json_pack("{s:s, s:s, s:s, s:s, s:s}", "event", "replication", "to", end_name(&sh->r->to), "vm", vm, "point", spec, "error", text.text));
+		event(json_pack("{s:s, s:s, s:s, s:s, s:o}", "event", "replication", "to", end_name(&sh->r->to), "vm", vm, "point", spec, "error",
+		    doc_string(text.text)));
 	else {
 		progress_end(&sh->progress);
 		fprintf(stderr, "%s: %s was not copied: %s\n", program_invocation_short_name, spec, text.text);
@@ -272,7 +274,7 @@ report_replication(const struct run_options *opt, const char *to, struct err *er
 {
 	human_safe(err->text);
 	if (opt->json)
-		event(json_pack("{s:s, s:s, s:s}", "event", "replication", "to", to, "error", err->text));
+		event(json_pack("{s:s, s:s, s:o}", "event", "replication", "to", to, "error", doc_string(err->text)));
 	else
 		fprintf(stderr, "%s: %s\n", program_invocation_short_name, err->text);
 }

@@ -8,6 +8,7 @@
 
 #include "backup_domain.h"
 #include "backup_image.h"
+#include "document.h"
 #include "domains.h"
 #include "earlier.h"
 #include "human.h"
@@ -99,7 +100,7 @@ report_failed(const struct run_options *opt, const char *vm, uint64_t sent, stru
 {
 	human_safe(err->text);
 	if (opt->json)
-		event(json_pack("{s:s, s:s, s:I, s:s}", "event", "failed", "vm", vm, "sent", (json_int_t)sent, "error", err->text));
+		event(json_pack("{s:s, s:s, s:I, s:o}", "event", "failed", "vm", vm, "sent", (json_int_t)sent, "error", doc_string(err->text)));
 	else
 		fprintf(stderr, "virt-backupd: %s: %s\n", vm, err->text);
 }
@@ -134,7 +135,7 @@ report_domain(const struct run_options *opt, const char *vm, const struct domain
 			json_object_set_new(o, "freeze_own_ms", json_integer(d->own_ms));
 		}
 		if (o != NULL && d->why[0] != '\0')
-			json_object_set_new(o, "not_quiesced", json_string(d->why));
+			json_object_set_new(o, "not_quiesced", doc_string(d->why));
 		event(o);
 		return;
 	}

@@ -125,6 +125,7 @@ copy_member(struct archive *a, int fd, struct store_file *f, const struct traile
 {
 	struct archive_entry *e;
 	uint64_t at = 0;
+	const char *name;
 	const void *p;
 	la_int64_t offset;
 	size_t n;
@@ -132,7 +133,8 @@ copy_member(struct archive *a, int fd, struct store_file *f, const struct traile
 
 	if (archive_read_next_header(a, &e) != ARCHIVE_OK)
 		return (err_set(err, 0, "its member " INDEX_MEMBER " cannot be read: %s", archive_error_string(a)));
-	if (strcmp(archive_entry_pathname(e), INDEX_MEMBER) != 0 || (uint64_t)archive_entry_size(e) != t->length)
+	/* A name that the locale cannot show is none. */
+	if ((name = archive_entry_pathname(e)) == NULL || strcmp(name, INDEX_MEMBER) != 0 || (uint64_t)archive_entry_size(e) != t->length)
 		return (err_set(err, 0, "its trailer does not point at " INDEX_MEMBER));
 	while ((r = archive_read_data_block(a, &p, &n, &offset)) == ARCHIVE_OK) {
 		if ((uint64_t)offset != at || n > t->length - at)

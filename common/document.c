@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "naming.h"
+
 json_t *
 doc_parse(const char *text, size_t len, const char *what, struct err *err)
 {
@@ -50,6 +52,19 @@ doc_format_is(const json_t *o, const char *what, struct err *err)
 	if (format != 1)
 		return (err_set(err, 0, "%s has format %llu; this program knows format 1: use a newer one", what, (unsigned long long)format));
 	return (0);
+}
+
+json_t *
+doc_string(const char *text)
+{
+	json_t *s = text != NULL ? json_string(text) : NULL;
+	char *copy;
+
+	if (s != NULL || text == NULL || (copy = strdup(text)) == NULL)
+		return (s);
+	s = json_string(utf8_clean(copy));
+	free(copy);
+	return (s);
 }
 
 int

@@ -22,6 +22,13 @@ int doc_size(const json_t *o, const char *key, uint64_t *out, struct err *err);
 /** doc_format_is(o, what, err): Whether "format" is 1.  Fails: -1, saying which it is. */
 int doc_format_is(const json_t *o, const char *what, struct err *err);
 
+/**
+ * doc_string(text):
+ * A JSON string, for texts that may have been cut within a character, or name files that are not called in UTF-8: a byte that is none becomes a question
+ * mark.  NULL when ${text} is, or without memory.
+ */
+json_t *doc_string(const char *text);
+
 /** doc_write(o, out, err): Append ${o} as indented text with a newline; drops the reference to ${o}, which may be NULL (out of memory). */
 int doc_write(json_t *o, struct buf *out, struct err *err);
 

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <wchar.h>
 
+#define DURATION_MAX	1e12		/* seconds */
+
 const char *
 human_size(uint64_t bytes, char out[HUMAN_LEN])
 {
@@ -23,8 +25,12 @@ human_size(uint64_t bytes, char out[HUMAN_LEN])
 const char *
 human_duration(double s, char out[HUMAN_LEN])
 {
-	unsigned long t = (unsigned long)(s + 0.5);
+	unsigned long t;
 
+	/* Somebody else may have said it. */
+	if (!(s < DURATION_MAX))
+		s = DURATION_MAX;
+	t = s > 0 ? (unsigned long)(s + 0.5) : 0;
 	if (s < 9.95)
 		snprintf(out, HUMAN_LEN, "%.1f s", s < 0 ? 0 : s);
 	else if (t < 60)

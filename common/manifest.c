@@ -50,13 +50,23 @@ uuid_parse(const char *text, uint8_t id[16])
 	return (strcmp(text, again) == 0 ? 0 : -1);
 }
 
+/* One that has no place is not left out silently: NULL. */
+static json_t *
+add(json_t *a, json_t *v)
+{
+	if (json_array_append_new(a, v) == 0)
+		return (a);
+	json_decref(a);
+	return (NULL);
+}
+
 static json_t *
 strings(const char **v, size_t n)
 {
 	json_t *a = json_array();
 
-	for (size_t i = 0; i < n; i++)
-		json_array_append_new(a, json_string(v[i]));
+	for (size_t i = 0; i < n && a != NULL; i++)
+		a = add(a, doc_string(v[i]));
 	return (a);
 }
 
@@ -65,13 +75,13 @@ disks(const struct manifest *m)
 {
 	json_t *a = json_array();
 
-	for (size_t i = 0; i < m->ndisks; i++) {
+	for (size_t i = 0; i < m->ndisks && a != NULL; i++) {
 		const struct manifest_disk *d = &m->disks[i];
 
-		json_array_append_new(a, json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:s*, s:s*, s:s*}", "target", d->target, "member",
-		    d->member, "source", d->source, "format", d->format, "size", (json_int_t)d->size, "provisioned", (json_int_t)d->provisioned,
-		    "read", (json_int_t)d->read, "data", (json_int_t)d->data, "zero", (json_int_t)d->zero, "how", d->how, "why", d->why,
-		    "identity", d->identity));
+		a = add(a, json_pack("{s:s, s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:s*, s:o*, s:o*}", "target", d->target, "member",
+		    d->member, "source", doc_string(d->source), "format", d->format, "size", (json_int_t)d->size, "provisioned", (json_int_t)d->provisioned,
+		    "read", (json_int_t)d->read, "data", (json_int_t)d->data, "zero", (json_int_t)d->zero, "how", d->how, "why", doc_string(d->why),
+		    "identity", doc_string(d->identity)));
 	}
 	return (a);
 }
@@ -81,8 +91,8 @@ members(const struct manifest *m)
 {
 	json_t *a = json_array();
 
-	for (size_t i = 0; i < m->nmembers; i++)
-		json_array_append_new(a, json_pack("{s:s, s:I}", "name", m->members[i].name, "size", (json_int_t)m->members[i].size));
+	for (size_t i = 0; i < m->nmembers && a != NULL; i++)
+		a = add(a, json_pack("{s:s, s:I}", "name", m->members[i].name, "size", (json_int_t)m->members[i].size));
 	return (a);
 }
 

@@ -163,6 +163,19 @@ utf8_valid(const char *s)
 	return (true);
 }
 
+char *
+utf8_clean(char *s)
+{
+	size_t n;
+
+	for (char *p = s; *p != '\0'; p += n)
+		if ((n = utf8_len((const unsigned char *)p)) == 0) {
+			*p = '?';
+			n = 1;
+		}
+	return (s);
+}
+
 bool
 member_name_valid(const char *s)
 {

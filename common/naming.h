@@ -43,6 +43,9 @@ const char *point_spec_format(const char *vm, time_t t, unsigned int suffix, cha
 /** utf8_valid(s): Whether ${s} is UTF-8 without control characters: what may stand in a manifest, a tar header and a terminal. */
 bool utf8_valid(const char *s);
 
+/** utf8_clean(s): Put a question mark in the place of each byte that keeps ${s} from being that.  Returns ${s}. */
+char *utf8_clean(char *s);
+
 /** member_name_valid(s): Whether ${s} may be the name of an archive's member, but for its length: it stays in the folder that it is extracted to. */
 bool member_name_valid(const char *s);
 

@@ -196,6 +196,12 @@ list_path(const char *source, char out[PATH_LEN])
 	snprintf(out, PATH_LEN, "%s/%s.json", REPLICAS_DIR, source);
 }
 
+static bool
+is_folder(const char *name)
+{
+	return (strlen(name) < NAMING_MAX && member_name_valid(name));
+}
+
 /* What an entry says that is not what it must be makes it count for nothing. */
 static int
 take_entry(struct replica_list *l, const json_t *o, struct err *err)
@@ -210,8 +216,8 @@ take_entry(struct replica_list *l, const json_t *o, struct err *err)
 	const char *text;
 	int rc;
 
-	if (rp.folder == NULL || strlen(rp.folder) >= NAMING_MAX || (rp.there != NULL && strlen(rp.there) >= NAMING_MAX) ||
-	    (rp.here != NULL && strlen(rp.here) >= NAMING_MAX) || (rp.here == NULL && rp.there == NULL))
+	if (rp.folder == NULL || !is_folder(rp.folder) || (rp.there != NULL && !is_folder(rp.there)) || (rp.here != NULL && !is_folder(rp.here)) ||
+	    (rp.here == NULL && rp.there == NULL))
 		return (0);
 	rp.has_id = id != NULL && uuid_parse(id, rp.id) == 0;
 	if (rp.here != NULL && !rp.has_id)

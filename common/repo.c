@@ -29,6 +29,7 @@ static int
 read_repository_json(struct repo *r, const char *path, struct err *err)
 {
 	struct buf text = BUF_INIT;
+	uint8_t bytes[16];
 	const char *id;
 	json_t *o = NULL;
 	int rc = -1;
@@ -42,6 +43,11 @@ read_repository_json(struct repo *r, const char *path, struct err *err)
 	}
 	if (doc_format_is(o, REPOSITORY_NAME, err) == -1)
 		goto out;
+	/* It names a file in other repositories, and must not lead out of their folder. */
+	if (uuid_parse(id, bytes) == -1) {
+		err_plain(err, EBADMSG, "%s is damaged: its id is no UUID", REPOSITORY_NAME);
+		goto out;
+	}
 	snprintf(r->id, sizeof(r->id), "%s", id);
 	rc = 0;
 out:

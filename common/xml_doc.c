@@ -288,11 +288,37 @@ nomem:
 	return (NULL);
 }
 
+/* White space would be read as blanks in an attribute; NULL: as it is. */
+static const char *
+escaped(char c)
+{
+	switch (c) {
+	case '&':
+		return ("&amp;");
+	case '<':
+		return ("&lt;");
+	case '>':
+		return ("&gt;");
+	case '\'':
+		return ("&apos;");
+	case '"':
+		return ("&quot;");
+	case '\t':
+		return ("&#9;");
+	case '\n':
+		return ("&#10;");
+	case '\r':
+		return ("&#13;");
+	default:
+		return (NULL);
+	}
+}
+
 int
 xml_escape(struct buf *b, const char *text, struct err *err)
 {
 	for (; *text != '\0'; text++) {
-		const char *as = *text == '&' ? "&amp;" : *text == '<' ? "&lt;" : *text == '>' ? "&gt;" : *text == '\'' ? "&apos;" : *text == '"' ? "&quot;" : NULL;
+		const char *as = escaped(*text);
 
 		if (buf_add(b, as != NULL ? as : text, as != NULL ? strlen(as) : 1, err) == -1)
 			return (-1);

@@ -2,6 +2,7 @@
 
 #include <jansson.h>
 
+#include "document.h"
 #include "human.h"
 #include "options.h"
 
@@ -33,7 +34,7 @@ damage_found(struct damage *d, const char *disk, uint64_t offset, uint64_t lengt
 		fprintf(stderr, "virt-restore: damaged: %s\n", text);
 		return;
 	}
-	e = json_pack("{s:s, s:s}", "event", "damaged", "error", text);
+	e = json_pack("{s:s, s:o}", "event", "damaged", "error", doc_string(text));
 	if (disk != NULL) {
 		json_object_set_new(e, "disk", json_string(disk));
 		json_object_set_new(e, "offset", json_integer((json_int_t)offset));

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "document.h"
 #include "manifest.h"
 #include "member_reader.h"
 #include "naming.h"
@@ -44,7 +45,7 @@ vm_plan_note(struct vm_plan *p, const char *fmt, ...)
 	va_end(ap);
 	if (p->notes == NULL)
 		p->notes = json_array();
-	json_array_append_new(p->notes, json_string(text));
+	json_array_append_new(p->notes, doc_string(text));
 }
 
 /* ---- which machine ---- */

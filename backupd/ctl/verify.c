@@ -7,6 +7,7 @@
 #include "against_source.h"
 #include "archive_reader.h"
 #include "damage_map.h"
+#include "document.h"
 #include "extract.h"
 #include "human.h"
 #include "io.h"
@@ -109,7 +110,7 @@ damaged(struct verify *v, const struct index_source *s, uint64_t offset, uint64_
 		fprintf(stderr, "virt-backupctl: damaged: %s%s: %s\n", human_safe(point), e->listed ? "" : " (pruned)", human_safe(line));
 		return;
 	}
-	o = json_pack("{s:s, s:s, s:b, s:s}", "event", "damaged", "point", point, "listed", (int)e->listed, "error", human_safe(line));
+	o = json_pack("{s:s, s:s, s:b, s:o}", "event", "damaged", "point", point, "listed", (int)e->listed, "error", doc_string(human_safe(line)));
 	if (o != NULL && s != NULL) {
 		json_object_set_new(o, "offset", json_integer((json_int_t)offset));
 		json_object_set_new(o, "length", json_integer((json_int_t)length));
@@ -326,7 +327,7 @@ tell_broken(struct verify *v, struct err *err)
 		v->broken++;
 		spec(v, i, point);
 		if (v->o->json)
-			ctl_print_json(json_pack("{s:s, s:s, s:s}", "event", "broken", "point", point, "error", human_safe(why.text)), JSON_COMPACT);
+			ctl_print_json(json_pack("{s:s, s:s, s:o}", "event", "broken", "point", point, "error", doc_string(human_safe(why.text))), JSON_COMPACT);
 		else
 			fprintf(stderr, "virt-backupctl: broken: %s: %s\n", human_safe(point), human_safe(why.text));
 	}

@@ -73,6 +73,17 @@ check_members(const struct index_reader *ix)
 	assert(index_member(ix, n, &m, &err) == -1);
 }
 
+static void
+check_replaced(const struct index_reader *ix)
+{
+	uint8_t id[ARCHIVE_ID_LEN];
+	struct err err = ERR_INIT;
+
+	for (uint64_t i = 0; i < index_replaced(ix) && i < 16; i++)
+		assert(index_replaced_id(ix, i, id, &err) == 0 && index_replaces(ix, id));
+	assert(index_replaced_id(ix, index_replaced(ix), id, &err) == -1);
+}
+
 /* The number of the first block that ends after ${offset}, by looking at all. */
 static uint64_t
 naive_find(const struct index_block *b, uint64_t n, uint64_t offset)
@@ -153,6 +164,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_frames(ix);
 	check_members(ix);
 	check_sources(ix);
+	check_replaced(ix);
 	index_close(ix);
 	return (0);
 }

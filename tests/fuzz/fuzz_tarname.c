@@ -90,6 +90,29 @@ append(void *arg, const void *p, size_t n, struct err *err)
 	return (buf_add(arg, p, n, err));
 }
 
+/* libarchive composes what it reads (NFC): then a member of its own making is read under the same name. */
+static bool
+is_composed(const char *name, const char *got)
+{
+	struct archive *w = archive_write_new(), *r = archive_read_new();
+	struct archive_entry *e = archive_entry_new();
+	static char room[65536];
+	size_t used = 0;
+	bool same;
+
+	archive_entry_set_pathname(e, name);
+	archive_entry_set_filetype(e, AE_IFREG);
+	archive_entry_set_size(e, 0);
+	assert(archive_write_set_format_pax(w) == ARCHIVE_OK && archive_write_open_memory(w, room, sizeof(room), &used) == ARCHIVE_OK &&
+	    archive_write_header(w, e) == ARCHIVE_OK && archive_write_free(w) == ARCHIVE_OK);
+	archive_entry_free(e);
+	assert(archive_read_support_format_tar(r) == ARCHIVE_OK && archive_read_open_memory(r, room, used) == ARCHIVE_OK &&
+	    archive_read_next_header(r, &e) == ARCHIVE_OK);
+	same = strcmp(archive_entry_pathname(e), got) == 0;
+	archive_read_free(r);
+	return (same);
+}
+
 /* A member of this name is read by libarchive as what it is. */
 static void
 check_member(const char *name)
@@ -109,7 +132,8 @@ check_member(const char *name)
 	assert(setlocale(LC_CTYPE, "C.UTF-8") != NULL);
 	assert(archive_read_support_format_tar(a) == ARCHIVE_OK && archive_read_open_memory(a, out.ptr, out.len) == ARCHIVE_OK);
 	assert(archive_read_next_header(a, &e) == ARCHIVE_OK);
-	assert(strcmp(archive_entry_pathname(e), name) == 0 && archive_entry_size(e) == 10000 && archive_entry_sparse_count(e) == 1);
+	assert(strcmp(archive_entry_pathname(e), name) == 0 || is_composed(name, archive_entry_pathname(e)));
+	assert(archive_entry_size(e) == 10000 && archive_entry_sparse_count(e) == 1);
 out:
 	archive_read_free(a);
 	extents_free(ex);

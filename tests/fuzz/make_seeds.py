@@ -265,7 +265,7 @@ def manifests():
 TARNAMES = [b'web01', b'.hidden', b'..', b'a/b', b'x.partial', b'x.old', b'%41', '\u00e4'.encode() * 120, b'x' * 255, b'a b', b'\xff\xfe', b'web01@latest',
             b'web01@2026-11-22T01:30:00Z', b'2026-11-22T013000Z', b'2026-11-22T013000Z-2', b'2026-11-22T013000Z-01', b'2026-02-31T000000Z',
             b'00112233-4455-6677-8899-aabbccddeeff', b'00112233-4455-6677-8899-aabbccddeef', b'2026-11-22T01:30:00Z', b'bzip2:9', b'zstd:20',
-            b'@', b'a@:', b'index.bin']
+            b'@', b'a@:', b'index.bin', 'Bu\u0308cher.img'.encode()]
 
 
 KEPT = ['bad-' + name for name in ('section-overlap', 'section-count-huge', 'no-blocks', 'disk-name-open', 'view-far', 'frame-blocks-huge',

@@ -35,6 +35,8 @@ test_durations(void **state)
 	assert_string_equal(human_duration(59.4, out), "59 s");
 	assert_string_equal(human_duration(185, out), "3:05 min");
 	assert_string_equal(human_duration(7800, out), "2:10:00 h");
+	assert_string_equal(human_duration(-1e300, out), "0.0 s");
+	assert_string_equal(human_duration(1e300, out), "277777777:46:40 h");
 }
 
 static void
