@@ -196,4 +196,3 @@ KINDS = {
     'qcow2': qcow2,
     'iSCSI thin LUN': iscsi,
 }
-NEED_LIBVIRT = ('qcow2', 'iSCSI thin LUN')
