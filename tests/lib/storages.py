@@ -45,9 +45,13 @@ def may(why, *command):
 
 
 def copy(disk, path):
-    """With the same holes."""
-    must('cp', '--sparse=auto', '--reflink=never', disk, path)
-    must('sync', path)
+    """With the same holes.  The file has its size before its content: XFS keeps room behind the end of one that grows, and that stays when the end moves on."""
+    with open(disk, 'rb') as source, open(path, 'wb') as f:
+        f.truncate(os.path.getsize(disk))
+        for begin, length in images.extents_of(source.fileno()):
+            for at in range(begin, begin + length, images.MIB):
+                images.write(f.fileno(), at, images.pread_full(source.fileno(), min(images.MIB, begin + length - at), at))
+        os.fsync(f.fileno())
 
 
 @contextlib.contextmanager
