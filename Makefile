@@ -56,7 +56,7 @@ DOCDIR   ?= $(PREFIX)/share/doc/openvirt-backup
 DOCS     := $(wildcard conf/*) common/FORMAT.md backupd/API.md $(wildcard packaging/examples/*)
 MANUALS  := $(notdir $(wildcard packaging/man/*.[1-8]))
 
-.PHONY: all help deps deps-build deps-test demo check check-vm test-programs check-asan check-tsan check-valgrind check-wrapped lint fuzz bench bench-memory bench-vm install uninstall deb rpm check-package dist clean
+.PHONY: all help deps deps-build deps-test demo check check-vm test-programs check-asan check-tsan check-valgrind check-wrapped lint fuzz bench bench-memory bench-vm storage-matrix install uninstall deb rpm check-package dist clean
 .DELETE_ON_ERROR:
 .SECONDARY: $(FAKED:=.o)
 
@@ -136,6 +136,12 @@ bench-vm: deps
 	packaging/install-packages vm bench
 	$(MAKE) all
 	OVB_BUILD=$(abspath $(BUILD)) tests/vm/bench
+
+#: make storage-matrix  what a disk takes on each kind of storage, and four guests' disks, into build/storage-matrix.md (an hour or more; SCALE=0.1 is faster)
+storage-matrix: deps
+	packaging/install-packages vm storage
+	$(MAKE) all $(BUILD)/tests/tools/imagefs
+	tests/storage-matrix $(BUILD)
 
 #: make install         into $(DESTDIR)$(PREFIX);  make uninstall takes it away again
 install: all
