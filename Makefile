@@ -23,10 +23,15 @@ RESTORE_LIBS = $(shell pkg-config --libs libnbd)
 CTL_LIBS     = $(shell pkg-config --libs libcurl libnbd)
 
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wformat=2 -Wvla
-HARDEN   := -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
+# What compiler and C library know of it (gcc 12 and glibc 2.34 know _FORTIFY_SOURCE=3, other processors than x86 have no -fcf-protection); asked once, when
+# something is compiled.  The sanitizers do not know the functions that _FORTIFY_SOURCE calls.
+try       = $(if $(shell printf '\043include <features.h>\n' | $(CC) -O2 -Werror $(1) -E -x c - 2>&1 >/dev/null || echo no),,$(1))
+FORTIFY   = -U_FORTIFY_SOURCE $(or $(call try,-D_FORTIFY_SOURCE=3),-D_FORTIFY_SOURCE=2)
+HARDEN    = $(eval HARDEN := $(if $(SANITIZE),,$(FORTIFY)) -fstack-protector-strong $(call try,-fstack-clash-protection) $(call try,-fcf-protection) -fPIE)$(HARDEN)
 CFLAGS   ?= -O2 -g
-ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DOVB_VERSION='"$(VERSION)"' -Icommon $(WARN) $(HARDEN) $(CFLAGS) $(SANITIZE)
-ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now -pthread $(LDFLAGS) $(SANITIZE)
+# Ours come last: a distribution's CPPFLAGS and CFLAGS may hold a lower _FORTIFY_SOURCE.
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DOVB_VERSION='"$(VERSION)"' -Icommon $(WARN) $(CPPFLAGS) $(CFLAGS) $(HARDEN) $(SANITIZE)
+ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now,-z,noexecstack -pthread $(LDFLAGS) $(SANITIZE)
 
 COMMON   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard common/*.c))
 BACKUPD  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/*.c))
