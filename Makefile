@@ -221,6 +221,9 @@ $(BUILD)/tests/unit/%: tests/unit/%.c $(BUILD)/libcommon.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< $(BUILD)/libcommon.a $(PKG_LIBS) -lcmocka
 
+# Memory and disk that run out, at each call in turn.
+$(BUILD)/tests/unit/test_faults: override LDFLAGS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup strndup pwrite64 fsync mkdirat renameat2)
+
 $(BUILD)/tests/fake/deadline.o: backupd/deadline.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -pthread -include tests/fake/second.h -MMD -MP -c -o $@ $<
