@@ -61,7 +61,7 @@ DOCDIR   ?= $(PREFIX)/share/doc/openvirt-backup
 DOCS     := $(wildcard conf/*) common/FORMAT.md backupd/API.md $(wildcard packaging/examples/*)
 MANUALS  := $(notdir $(wildcard packaging/man/*.[1-8]))
 
-.PHONY: all help deps deps-build deps-test demo check check-vm test-programs check-asan check-tsan check-valgrind check-wrapped lint fuzz bench bench-memory bench-vm install uninstall deb rpm check-package dist clean
+.PHONY: all help deps deps-build deps-test demo check check-vm test-programs check-asan check-tsan check-valgrind check-wrapped coverage lint fuzz bench bench-memory bench-vm install uninstall deb rpm check-package dist clean
 .DELETE_ON_ERROR:
 .SECONDARY: $(FAKED:=.o)
 
@@ -115,7 +115,13 @@ check-wrapped:
 	CMOCKA_MESSAGE_OUTPUT=TAP prove --failures --comments --timer $(JOBS) $(PROVEFLAGS) --exec "$$OVB_WRAP" $(UNIT) $(FAKED) $(REPLAY)
 	OVB_BUILD=$(abspath $(BUILD)) prove --failures --comments --timer $(JOBS) $(PROVEFLAGS) --exec '' $(VALGRIND_SCENARIOS)
 
-#: make lint            compiler warnings as errors, cppcheck, clang-tidy, shellcheck
+#: make coverage        the same, counted: which lines of the programs were run, as a table and in build/coverage/
+# Counts are added to those of earlier runs until `make clean`.  What is killed, or ends by _exit() or abort(), counts nothing: a line that only such a process runs is shown as not run.
+coverage: deps
+	$(MAKE) check BUILD=$(BUILD)/counted SANITIZE='--coverage -fprofile-update=atomic' CFLAGS='-O1 -g'; status=$$?; \
+	    tests/coverage $(BUILD)/counted $(BUILD)/coverage && exit $$status
+
+#: make lint            compiler warnings as errors at -O1 to -O3, gcc's analyzer, cppcheck, clang-tidy, shellcheck
 lint: deps
 	tests/lint $(BUILD)
 
