@@ -115,7 +115,7 @@ check-wrapped:
 	CMOCKA_MESSAGE_OUTPUT=TAP prove --failures --comments --timer $(JOBS) $(PROVEFLAGS) --exec "$$OVB_WRAP" $(UNIT) $(FAKED) $(REPLAY)
 	OVB_BUILD=$(abspath $(BUILD)) prove --failures --comments --timer $(JOBS) $(PROVEFLAGS) --exec '' $(VALGRIND_SCENARIOS)
 
-#: make coverage        the same, counted: which lines of the programs were run, as a table and in build/coverage/
+#: make coverage        make check, counted: which lines of the programs were run, as a table and in build/coverage/
 # Counts are added to those of earlier runs until `make clean`.  What is killed, or ends by _exit() or abort(), counts nothing: a line that only such a process runs is shown as not run.
 coverage: deps
 	$(MAKE) check BUILD=$(BUILD)/counted SANITIZE='--coverage -fprofile-update=atomic' CFLAGS='-O1 -g'; status=$$?; \
