@@ -23,10 +23,15 @@ RESTORE_LIBS = $(shell pkg-config --libs libnbd)
 CTL_LIBS     = $(shell pkg-config --libs libcurl libnbd)
 
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wformat=2 -Wvla
-HARDEN   := -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
+# What compiler and C library know of it (gcc 12 and glibc 2.34 know _FORTIFY_SOURCE=3, other processors than x86 have no -fcf-protection); asked once, when
+# something is compiled.  The sanitizers do not know the functions that _FORTIFY_SOURCE calls.
+try       = $(if $(shell printf '\043include <features.h>\n' | $(CC) -O2 -Werror $(1) -E -x c - 2>&1 >/dev/null || echo no),,$(1))
+FORTIFY   = -U_FORTIFY_SOURCE $(or $(call try,-D_FORTIFY_SOURCE=3),-D_FORTIFY_SOURCE=2)
+HARDEN    = $(eval HARDEN := $(if $(SANITIZE),,$(FORTIFY)) -fstack-protector-strong $(call try,-fstack-clash-protection) $(call try,-fcf-protection) -fPIE)$(HARDEN)
 CFLAGS   ?= -O2 -g
-ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DOVB_VERSION='"$(VERSION)"' -Icommon $(WARN) $(HARDEN) $(CFLAGS) $(SANITIZE)
-ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now -pthread $(LDFLAGS) $(SANITIZE)
+# Ours come last: a distribution's CPPFLAGS and CFLAGS may hold a lower _FORTIFY_SOURCE.
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DOVB_VERSION='"$(VERSION)"' -Icommon $(WARN) $(CPPFLAGS) $(CFLAGS) $(HARDEN) $(SANITIZE)
+ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now,-z,noexecstack -pthread $(LDFLAGS) $(SANITIZE)
 
 COMMON   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard common/*.c))
 BACKUPD  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/*.c))
@@ -56,7 +61,7 @@ DOCDIR   ?= $(PREFIX)/share/doc/openvirt-backup
 DOCS     := $(wildcard conf/*) common/FORMAT.md backupd/API.md $(wildcard packaging/examples/*)
 MANUALS  := $(notdir $(wildcard packaging/man/*.[1-8]))
 
-.PHONY: all help deps deps-build deps-test demo check check-vm test-programs check-asan check-tsan check-valgrind check-wrapped lint fuzz bench bench-memory bench-vm storage-matrix install uninstall deb rpm check-package dist clean
+.PHONY: all help deps deps-build deps-test demo check check-vm test-programs check-asan check-tsan check-valgrind check-wrapped coverage lint fuzz bench bench-memory bench-vm storage-matrix install uninstall deb rpm check-package dist clean
 .DELETE_ON_ERROR:
 .SECONDARY: $(FAKED:=.o)
 
@@ -110,7 +115,13 @@ check-wrapped:
 	CMOCKA_MESSAGE_OUTPUT=TAP prove --failures --comments --timer $(JOBS) $(PROVEFLAGS) --exec "$$OVB_WRAP" $(UNIT) $(FAKED) $(REPLAY)
 	OVB_BUILD=$(abspath $(BUILD)) prove --failures --comments --timer $(JOBS) $(PROVEFLAGS) --exec '' $(VALGRIND_SCENARIOS)
 
-#: make lint            compiler warnings as errors, cppcheck, clang-tidy, shellcheck
+#: make coverage        make check, counted: which lines of the programs were run, as a table and in build/coverage/
+# Counts are added to those of earlier runs until `make clean`.  What is killed, or ends by _exit() or abort(), counts nothing: a line that only such a process runs is shown as not run.
+coverage: deps
+	$(MAKE) check BUILD=$(BUILD)/counted SANITIZE='--coverage -fprofile-update=atomic' CFLAGS='-O1 -g'; status=$$?; \
+	    tests/coverage $(BUILD)/counted $(BUILD)/coverage && exit $$status
+
+#: make lint            compiler warnings as errors at -O1 to -O3, gcc's analyzer, cppcheck, clang-tidy, shellcheck
 lint: deps
 	tests/lint $(BUILD)
 
@@ -221,6 +232,9 @@ $(BUILD)/tests/unit/test_daemon_%: tests/unit/test_daemon_%.c $(DAEMON) $(API) $
 $(BUILD)/tests/unit/%: tests/unit/%.c $(BUILD)/libcommon.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< $(BUILD)/libcommon.a $(PKG_LIBS) -lcmocka
+
+# Memory and disk that run out, at each call in turn.
+$(BUILD)/tests/unit/test_faults: override LDFLAGS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup strndup pwrite64 fsync mkdirat renameat2)
 
 $(BUILD)/tests/fake/deadline.o: backupd/deadline.c Makefile
 	@mkdir -p $(@D)

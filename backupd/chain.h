@@ -15,7 +15,7 @@ struct chain {
 	struct point		 point;
 	struct manifest		 manifest;
 	struct inherited	 inherited;	/* the checkpoint that the manifest names, when it is an earlier point's */
-	char			 why[300];	/* there should be, but it cannot be used; empty otherwise */
+	char			 why[1024];	/* there should be, but it cannot be used; empty otherwise */
 };
 
 #define CHAIN_INIT	{ .manifest = MANIFEST_INIT, .inherited = INHERITED_INIT }

@@ -411,10 +411,12 @@ extract_disk(struct archive_set *set, uint32_t disk, const struct extract_ops *o
 	struct extract x = { .set = set, .disk = index_disk(ix, disk)->target };
 	int rc = -1;
 
-	x.norigins = index_sources(ix);
-	if ((x.origins = calloc(x.norigins + 1, sizeof(*x.origins))) == NULL)
+	if ((x.origins = calloc((size_t)index_sources(ix) + 1, sizeof(*x.origins))) == NULL) {
 		err_nomem(err);
-	else if (extract_begin(&x, ops, arg, err) == 0 && take_view(&x, disk, err) == 0)
+		return (-1);
+	}
+	x.norigins = index_sources(ix);
+	if (extract_begin(&x, ops, arg, err) == 0 && take_view(&x, disk, err) == 0)
 		rc = finish_tasks(&x, err);
 	extract_end(&x);
 	return (rc);

@@ -224,8 +224,8 @@ lock_check(struct lock *lk, struct err *err)
 	*err = (struct err)ERR_INIT;
 	if (read_holder(lk->st, lk->path, &h, err) == 0 && strcmp(h.token, lk->wordless ? "" : lk->token) == 0)
 		return (0);
-	/* Storage that is out of reach says nothing about the lock. */
-	if (err->code == ETIMEDOUT || err->code == ECONNRESET)
+	/* Storage that is out of reach says nothing about the lock, nor does a lack of memory here. */
+	if (err->code == ETIMEDOUT || err->code == ECONNRESET || err->code == ENOMEM)
 		return (err_wrap(err, "cannot look at the lock"));
 	return (err_set(err, 0, "%s/%s: the lock was taken away: this process was stopped or cut off for minutes; run it again", lk->st->url,
 	    lk->path));

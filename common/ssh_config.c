@@ -76,9 +76,14 @@ expand(const struct reading *r, const char *path, struct buf *out, struct err *e
 	if (strncmp(path, "~/", 2) == 0 && (path++, buf_add(out, r->me.pw_dir, strlen(r->me.pw_dir), err) == -1))
 		return (-1);
 	for (; *path != '\0'; path++) {
-		if (*path == '%' && ((t = token(r, path[1])) == NULL))
+		if (*path != '%') {
+			if (buf_add(out, path, 1, err) == -1)
+				return (-1);
+			continue;
+		}
+		if ((t = token(r, *++path)) == NULL)
 			return (0);
-		if (*path == '%' ? (path++, buf_add(out, t, strlen(t), err)) == -1 : buf_add(out, path, 1, err) == -1)
+		if (buf_add(out, t, strlen(t), err) == -1)
 			return (-1);
 	}
 	return (out->len > 0 && out->ptr[0] == '/');

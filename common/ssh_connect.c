@@ -67,7 +67,8 @@ look_up(const struct ssh_target *t, int64_t until, struct addrinfo **out, struct
 	if ((r = getaddrinfo_a(GAI_NOWAIT, list, 1, NULL)) == 0) {
 		while ((r = gai_error(&l->cb)) == EAI_INPROGRESS && (left = until - ssh_now()) > 0)
 			gai_suspend((const struct gaicb *const *)list, 1, &(struct timespec){ .tv_sec = left / 1000, .tv_nsec = left % 1000 * 1000000 });
-		if (r == EAI_INPROGRESS && gai_cancel(&l->cb) != EAI_CANCELED && gai_error(&l->cb) == EAI_INPROGRESS)
+		/* It may have come to an end in between. */
+		if (r == EAI_INPROGRESS && gai_cancel(&l->cb) != EAI_CANCELED && (r = gai_error(&l->cb)) == EAI_INPROGRESS)
 			return (err_plain(err, ETIMEDOUT, "no address of %s was found in time", t->hostname));	/* ${l} is the resolver's for good */
 	}
 	*out = l->cb.ar_result;

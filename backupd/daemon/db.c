@@ -146,8 +146,8 @@ move(const char *path, const char *ending, const char *aside, struct err *err)
 {
 	char from[4096], to[4096];
 
-	snprintf(from, sizeof(from), "%s%s", path, ending);
-	snprintf(to, sizeof(to), "%s%s", aside, ending);
+	if (snprintf(from, sizeof(from), "%s%s", path, ending) >= (int)sizeof(from) || snprintf(to, sizeof(to), "%s%s", aside, ending) >= (int)sizeof(to))
+		return (err_set(err, ENAMETOOLONG, "cannot set %s%s aside: give the state folder a shorter path", path, ending));
 	if (rename(from, to) == -1 && errno != ENOENT)
 		return (err_set(err, errno, "cannot rename %s to %s", from, to));
 	return (0);

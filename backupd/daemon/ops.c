@@ -203,11 +203,13 @@ ops_schedule(void *arg, unsigned int next)
 	struct upcoming *v = calloc(n + 1, sizeof(*v));
 	json_t *a = json_array();
 
-	for (size_t i = 0; v != NULL && i < n; i++) {
+	if (v == NULL || a == NULL)
+		goto fail;
+	for (size_t i = 0; i < n; i++) {
 		v[i].job = &d->conf->jobs[i];
 		v[i].fires = engine_due(d->engine, v[i].job, daemon_now(), &v[i].due);
 	}
-	while (v != NULL && a != NULL && n > 0 && next-- > 0) {
+	while (n > 0 && next-- > 0) {
 		struct upcoming *first = &v[0];
 
 		for (size_t i = 1; i < n; i++)
@@ -216,19 +218,16 @@ ops_schedule(void *arg, unsigned int next)
 		if (first->fires == SCHEDULE_NEVER)
 			break;
 		if (json_array_append_new(a, json_pack("{s:s, s:o, s:s}", "job", first->job->name, "time", ops_time(first->fires), "schedule",
-		    first->job->schedule)) == -1) {
-			json_decref(a);
-			a = NULL;
-			break;
-		}
+		    first->job->schedule)) == -1)
+			goto fail;
 		first->fires = engine_due(d->engine, first->job, first->due, &first->due);
-	}
-	if (v == NULL) {
-		json_decref(a);
-		a = NULL;
 	}
 	free(v);
 	return (a);
+fail:
+	json_decref(a);
+	free(v);
+	return (NULL);
 }
 
 /* ---- actions ---- */
