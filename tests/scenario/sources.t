@@ -283,6 +283,12 @@ point = ovb.backup('index.bin', repository='names')
 tap.is_(ovb.manifest(point)['disks'][0]['member'], 'index.bin.img', 'an image that is called index.bin does not become the index')
 point = ovb.backup('plain', repository='names')
 tap.is_(ovb.manifest(point)['vm'], 'plain', 'an image without an ending keeps its name')
+os.makedirs(os.fsencode(here) + b'/folders/b\xe4r')
+shutil.copyfile('plain', os.fsencode(here) + b'/folders/b\xe4r/latin.img')
+r = ovb.once(ovb.make_config({'name': 'job', 'images': [here + '/folders/*/latin.img'], 'compression': 'none'}, repository='names'))
+made = [p for p in ovb.points('names') if os.path.basename(os.path.dirname(p)) == 'latin']
+tap.is_([r.status] + [[d['source'] for d in ovb.manifest(p)['disks']] for p in made], [0, [here + '/folders/b?r/latin.img']],
+        'an image in a folder whose name is not UTF-8 is in the manifest')
 
 
 # A repository that cannot be written.
