@@ -1,5 +1,6 @@
 #include "progress.h"
 
+#include <pthread.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -14,6 +15,9 @@
 #define LABEL_MIN	12u
 #define LIMIT_COLUMNS	26u
 #define SMOOTH_S	5.0		/* the rate shown is that of about the last seconds */
+
+/* There is one terminal.  The threads that find damage clear its line before they say so, while another one shows how far it is. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static double
 seconds_between(const struct timespec *a, const struct timespec *b)
@@ -113,15 +117,14 @@ show_json(const struct progress *p, uint64_t done)
 	json_decref(o);
 }
 
-void
-progress_update(struct progress *p, uint64_t done)
+/* With the lock. */
+static void
+update(struct progress *p, uint64_t done)
 {
 	double since, weight, now_rate;
 	struct timespec now;
 	char line[sizeof(p->label) + 256];
 
-	if (p->mode == PROGRESS_NONE)
-		return;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	since = seconds_between(&p->shown, &now);
 	if (since < (p->mode == PROGRESS_JSON && p->drawn ? 1.0 : 0.2))
@@ -143,10 +146,22 @@ progress_update(struct progress *p, uint64_t done)
 }
 
 void
+progress_update(struct progress *p, uint64_t done)
+{
+	if (p->mode == PROGRESS_NONE)
+		return;
+	pthread_mutex_lock(&lock);
+	update(p, done);
+	pthread_mutex_unlock(&lock);
+}
+
+void
 progress_end(struct progress *p)
 {
+	pthread_mutex_lock(&lock);
 	if (p->drawn && p->mode == PROGRESS_BAR)
 		fprintf(p->out, "\r\033[K");
 	p->drawn = false;
 	fflush(p->out);
+	pthread_mutex_unlock(&lock);
 }

@@ -2,7 +2,7 @@
  * progress.h - how far a long piece of work has come: a bar on a terminal, lines of JSON for programs, nothing otherwise.
  *
  * Calling sequence:  progress_init -> progress_begin -> progress_update* -> progress_end, for each piece of work
- * Threads: one at a time.
+ * Threads: one at a time; but any may call progress_end() meanwhile, before it says something.
  */
 #ifndef OVB_PROGRESS_H
 #define OVB_PROGRESS_H

@@ -319,7 +319,8 @@ want_archive(struct planning *pl, const archive_id id, struct err *err)
 		err_nomem(err);
 		return (-1);
 	}
-	memcpy(t->replaces, e->replaces, e->nreplaces * sizeof(archive_id));
+	if (e->nreplaces > 0)
+		memcpy(t->replaces, e->replaces, e->nreplaces * sizeof(archive_id));
 	t->nreplaces = e->nreplaces;
 	pl->plan->bytes += t->size;
 	uuid_text(e->id, text);
