@@ -27,7 +27,8 @@ said() { grep -c -E "$1" "$ROOT/daemon.log"; }
 until_more() { for _ in {1..800}; do [ "$(said "$2")" -gt "$1" ] && return; sleep 0.05; done; exit 3; }
 systemctl() {
 	case $1 in
-	enable)	command virt-backupd --config "$ROOT/etc/openvirt-backup/backupd.conf" 2>"$ROOT/daemon.log" &
+	enable)	: >"$ROOT/daemon.log"	# it is looked at before the daemon may have opened it
+		command virt-backupd --config "$ROOT/etc/openvirt-backup/backupd.conf" 2>>"$ROOT/daemon.log" &
 		daemon=$!
 		until_more 0 ": ready";;
 	reload)	before=$(said "stays in force|again: ")
