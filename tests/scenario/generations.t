@@ -84,11 +84,10 @@ class Generations:
             self.wrong.append('%s: status %s: %s%s' % (what, r.status, r.stdout, r.stderr))
 
     def back_up(self, generation):
-        before = self.points()
         conf = ovb.make_config(ovb.image_job('vm.img', compression=self.rng.choice(CODECS) if self.rng.random() < 0.1 else 'zstd:1', incremental=True),
                                repository=self.repo)
         self.expect(ovb.once(conf), 'run')
-        for name in set(self.points()) - set(before):
+        for name in set(self.points()) - set(self.kept):       # a killed consolidate may have had one of ours under another name
             copy = 'copy-%d.img' % generation
             tap.run(['cp', '--sparse=auto', 'vm.img', copy])
             self.kept[name] = copy
