@@ -86,14 +86,14 @@ demo: deps-build
 #: sudo make check      every test that needs no hypervisor (installs what it needs), JOBS=-j2 at a time
 JOBS     ?= -j2
 check: deps
-	$(MAKE) test-programs
+	$(MAKE) $(JOBS) test-programs
 	CMOCKA_MESSAGE_OUTPUT=TAP OVB_BUILD=$(abspath $(BUILD)) prove --failures --comments --timer $(JOBS) $(PROVEFLAGS) --exec '' $(UNIT) $(FAKED) $(REPLAY) $(SCENARIOS)
 test-programs: all $(UNIT) $(FAKED) $(TOOLS) $(PRELOADS) $(REPLAY)
 
 #: sudo make check-vm   the tests on real guests under libvirt and QEMU, emulated (installs what they need; VM_TESTS=tests/vm/NAME.t for one)
 check-vm: deps
 	packaging/install-packages vm
-	$(MAKE) all $(TOOLS) $(PRELOADS)
+	$(MAKE) $(JOBS) all $(TOOLS) $(PRELOADS)
 	tests/vm/build-guest $(abspath $(BUILD))/vm
 	OVB_BUILD=$(abspath $(BUILD)) prove --failures --comments --timer $(PROVEFLAGS) --exec '' $(VM_TESTS)
 
@@ -109,7 +109,7 @@ check-asan:
 check-tsan:
 	tests/sanitized tsan $(BUILD)/tsan $(MAKE) check $(UNDER_TSAN)
 check-valgrind: deps
-	$(MAKE) test-programs
+	$(MAKE) $(JOBS) test-programs
 	tests/sanitized valgrind $(BUILD)/valgrind $(MAKE) check-wrapped
 check-wrapped:
 	CMOCKA_MESSAGE_OUTPUT=TAP prove --failures --comments --timer $(JOBS) $(PROVEFLAGS) --exec "$$OVB_WRAP" $(UNIT) $(FAKED) $(REPLAY)
