@@ -142,6 +142,12 @@ take(struct reading *r, const char *key, char *v, struct err *err)
 		t->port = atoi(v);
 	if (strcmp(key, "hostkeyalias") == 0)
 		return (set(&r->alias, v, err));
+	if (strcmp(key, "kexalgorithms") == 0)
+		return (set(&t->kex, v, err));
+	if (strcmp(key, "ciphers") == 0)
+		return (set(&t->ciphers, v, err));
+	if (strcmp(key, "macs") == 0)
+		return (set(&t->macs, v, err));
 	if (strcmp(key, "proxyjump") == 0 && strcmp(v, "none") != 0)
 		return (set(&t->jump, v, err));
 	if (strcmp(key, "proxycommand") == 0 && strcmp(v, "none") != 0)
@@ -298,6 +304,9 @@ ssh_target_free(struct ssh_target *t)
 	free(t->hostname);
 	free(t->label);
 	free(t->known_as);
+	free(t->kex);
+	free(t->ciphers);
+	free(t->macs);
 	free(t->jump);
 	free(t->agent);
 	free(t->passphrase_file);

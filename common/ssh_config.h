@@ -34,6 +34,7 @@ struct ssh_target {
 	int		 port;
 	char		*label;			/* "user@host", for messages */
 	char		*known_as;		/* in known_hosts: "host", or "[host]:port" */
+	char		*kex, *ciphers, *macs;	/* what ssh_config(5) allows, separated by commas; NULL: not known */
 	char		*jump;			/* ProxyJump: "[user@]host[:port][,...]"; NULL: none */
 	char		*agent;			/* its socket; NULL: none */
 	char		*identities[SSH_FILES_MAX];

@@ -7,11 +7,8 @@
 #include "buf.h"
 #include "ssh_known_hosts.h"
 #include "ssh_session.h"
-#include "ssh_wire.h"
 
 #define LIBRARY		"libssh2 " LIBSSH2_VERSION
-#define KEXINIT		20
-#define KINDS_MAX	200
 
 /* The kinds of signature that a host's key of this type gives. */
 static bool
@@ -29,9 +26,8 @@ is_known(const struct known_found *k, const char *kind)
 	return (false);
 }
 
-/* Ed25519 before ECDSA, and never what uses SHA-1. */
-static unsigned int
-rank(const char *kind)
+unsigned int
+ssh_host_key_rank(const char *kind)
 {
 	if (strcmp(kind, "ssh-rsa") == 0 || strcmp(kind, "ssh-dss") == 0 || strstr(kind, "-cert-") != NULL)
 		return (0);
@@ -53,7 +49,7 @@ ssh_host_key_order(struct ssh_session *ss, struct err *err)
 		return (err_set(err, 0, LIBRARY " knows no kind of host key"));
 	for (unsigned int pass = 0; pass < 6; pass++)
 		for (int i = 0; i < n; i++)
-			if (rank(v[i]) == pass % 3 + 1 && is_known(&k, v[i]) == (pass < 3) &&
+			if (ssh_host_key_rank(v[i]) == pass % 3 + 1 && is_known(&k, v[i]) == (pass < 3) &&
 			    buf_addf(&prefs, err, "%s%s", prefs.len > 0 ? "," : "", v[i]) == -1)
 				goto out;
 	rc = libssh2_session_method_pref(ss->ssh, LIBSSH2_METHOD_HOSTKEY, prefs.len > 0 ? prefs.ptr : "") != 0 ?
@@ -62,51 +58,6 @@ out:
 	libssh2_free(ss->ssh, v);
 	buf_free(&prefs);
 	return (rc);
-}
-
-/* The server's kinds of host key, from its first packet (RFC 4253, sections 4.2, 6 and 7.1), as a text. */
-static bool
-kinds_offered(const struct ssh_session *ss, char out[KINDS_MAX])
-{
-	const uint8_t *p = ss->seen, *end = p + ss->nseen, *line = p;
-	struct ssh_wire w, kex, list;
-	uint32_t n;
-
-	/* Lines before the one that begins with "SSH-" are for people. */
-	for (;; p++) {
-		if (p == end)
-			return (false);
-		if (*p != '\n')
-			continue;
-		if (p - line >= 4 && memcmp(line, "SSH-", 4) == 0)
-			break;
-		line = p + 1;
-	}
-	w = (struct ssh_wire){ p + 1, (size_t)(end - p - 1) };
-	if (!ssh_wire_u32(&w, &n) || w.n < 18 || w.p[1] != KEXINIT)
-		return (false);
-	w.p += 18;	/* padding's length, type, cookie */
-	w.n -= 18;
-	if (!ssh_wire_string(&w, &kex) || !ssh_wire_string(&w, &list))
-		return (false);
-	snprintf(out, KINDS_MAX, "%.*s", (int)list.n, (const char *)list.p);
-	return (true);
-}
-
-int
-ssh_handshake_failed(struct ssh_session *ss, struct err *err)
-{
-	char kinds[KINDS_MAX], text[500];
-	const char *jump;
-
-	if (kinds_offered(ss, kinds) && strstr(kinds, "ssh-ed25519") == NULL && strstr(kinds, "ecdsa-") == NULL &&
-	    !(ssh_can_rsa(ss) && strstr(kinds, "rsa-sha2-") != NULL))
-		return (err_set(err, 0, "%s has only RSA or other host keys (%s) that " LIBRARY " cannot use: give it an Ed25519 or ECDSA host key "
-		    "(as root there: ssh-keygen -A)", ss->t->label, kinds));
-	jump = ssh_stream_complaint(&ss->stream, text, sizeof(text));
-	if (ss->t->jump != NULL)
-		return (err_plain(err, ECONNREFUSED, "cannot reach %s through %s (%s)", ss->t->label, ss->t->jump, jump[0] != '\0' ? jump : ssh_says(ss)));
-	return (err_plain(err, ECONNREFUSED, "%s port %d does not talk SSH with us (%s)", ss->t->hostname, ss->t->port, ssh_says(ss)));
 }
 
 static const char *

@@ -248,7 +248,7 @@ handshake(struct ssh_session *ss, struct err *err)
 	libssh2_session_callback_set(ss->ssh, LIBSSH2_CALLBACK_RECV, (void *)receive);
 	libssh2_session_callback_set(ss->ssh, LIBSSH2_CALLBACK_SEND, (void *)transmit);
 	libssh2_session_set_blocking(ss->ssh, 0);
-	if (ssh_host_key_order(ss, err) == -1)
+	if (ssh_algorithms_set(ss, err) == -1 || ssh_host_key_order(ss, err) == -1)
 		return (-1);
 	while ((r = libssh2_session_handshake(ss->ssh, ss->stream.fd)) == LIBSSH2_ERROR_EAGAIN)
 		if (ssh_wait(ss, err) == -1)

@@ -8,6 +8,7 @@
  * The files behind this header:
  *   ssh_config.c       where and how to log in;  ssh_connect.c  the stream there
  *   ssh_session.c      the handshake, the deadlines
+ *   ssh_algorithms.c   what both sides can do: key exchange, ciphers, MACs
  *   ssh_host_key.c     is it the right server;  ssh_known_hosts.c  the file that knows
  *   ssh_auth.c         who we are;  ssh_key.c  what a key's file is;  ssh_agent.c  keys that an agent holds
  *
@@ -78,13 +79,19 @@ void ssh_handle_close(struct ssh_session *ss, LIBSSH2_SFTP_HANDLE *h);
 
 /* The steps of ssh_session_open. */
 
+/** ssh_algorithms_set(ss, err): Before the handshake: ask for key exchange, cipher and MAC as ssh_config(5) has them.  Fails: -1, libssh2 has none of those. */
+int ssh_algorithms_set(struct ssh_session *ss, struct err *err);
+
+/** ssh_host_key_rank(kind): Which host keys are asked for first: 1, Ed25519; 2, ECDSA; 3, others; 0: never, it uses SHA-1, or is a certificate. */
+unsigned int ssh_host_key_rank(const char *kind);
+
 /** ssh_host_key_order(ss, err): Before the handshake: ask for the kinds of host key first by which known_hosts knows the host.  Fails: -1. */
 int ssh_host_key_order(struct ssh_session *ss, struct err *err);
 
 /** ssh_host_key_check(ss, err): After the handshake: is it the server that known_hosts knows?  Fails: -1. */
 int ssh_host_key_check(struct ssh_session *ss, struct err *err);
 
-/** ssh_handshake_failed(ss, err): Say why; exactly, when the server has only kinds of host key that libssh2 does not know.  Returns -1. */
+/** ssh_handshake_failed(ss, err): Say why; exactly, when the server's first packet shows that there is no host key, cipher ... that both sides have.  Returns -1. */
 int ssh_handshake_failed(struct ssh_session *ss, struct err *err);
 
 /** ssh_log_in(ss, err): Fails: -1. */

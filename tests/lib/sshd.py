@@ -53,7 +53,7 @@ def children(pid):
 
 
 class Server:
-    def __init__(self, folder, kinds=('ed25519', 'ecdsa', 'rsa'), sftp='internal-sftp', options=(), force=True, wrap=()):
+    def __init__(self, folder, kinds=('ed25519', 'ecdsa', 'rsa'), sftp='internal-sftp', options=(), force=True, wrap=(), log='ERROR'):
         self.folder = os.path.abspath(folder)
         os.makedirs(self.folder, exist_ok=True)
         os.makedirs('/run/sshd', exist_ok=True)
@@ -61,7 +61,7 @@ class Server:
         self.authorized = os.path.join(self.folder, 'authorized_keys')
         with open(self.authorized, 'w', encoding='utf-8'):
             pass
-        self.sftp, self.options = sftp, options
+        self.sftp, self.options, self.log_level = sftp, options, log
         self.force = ['ForceCommand ' + sftp] if force else []
         self.wrap = wrap        # a command that runs sshd
         self.port = free_port()
@@ -73,7 +73,7 @@ class Server:
         config = os.path.join(self.folder, 'sshd_config')
         with open(config, 'w', encoding='utf-8') as f:
             f.write(''.join(line + '\n' for line in (
-                'ListenAddress 127.0.0.1', 'Port %d' % self.port, 'PidFile none', 'StrictModes no', 'UsePAM no', 'LogLevel ERROR',
+                'ListenAddress 127.0.0.1', 'Port %d' % self.port, 'PidFile none', 'StrictModes no', 'UsePAM no', 'LogLevel ' + self.log_level,
                 'PasswordAuthentication no', 'KbdInteractiveAuthentication no', 'PermitRootLogin yes', 'MaxStartups 50', 'UseDNS no',
                 'AuthorizedKeysFile ' + self.authorized, 'Subsystem sftp ' + self.sftp, *self.force,
                 *('HostKey ' + key for key in self.keys.values()), *self.options)))

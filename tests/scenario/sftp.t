@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import socket
 import sys
 import time
@@ -100,6 +101,30 @@ with open('ssh_config', 'a', encoding='utf-8') as f:
     f.write('Host lost\n ProxyJump hop2\nHost hop2\n HostName 127.0.0.1\n Port 1\n')
 r = tap.run([ovb.RESTORE, '--repository', 'sftp://lost/srv', 'list'], env=path)
 tap.like(r.stderr, r'cannot reach .*@lost through hop2 \(.*Connection refused', 'a jump that fails says why')
+
+# Ciphers and the rest as ssh_config(5) has them.  A server, or a user, may be stricter than libssh2.
+talk = sshd.Server('server-talk', log='DEBUG1')
+strict = {what: sshd.Server('server-' + what, options=(directive + ' ' + v,)) for what, directive, v in (
+    ('etm', 'MACs', 'hmac-sha2-256-etm@openssh.com'), ('chacha', 'Ciphers', 'chacha20-poly1305@openssh.com'))}
+with open('ssh_config', 'a', encoding='utf-8') as f:
+    for host, at, lines in (('picky', talk, ' Ciphers aes128-gcm@openssh.com,aes192-ctr\n MACs hmac-sha2-512\n KexAlgorithms ecdh-sha2-nistp384\n'),
+                            ('gcm', talk, ' Ciphers aes128-gcm@openssh.com\n'), ('etm', strict['etm'], ''), ('chacha', strict['chacha'], '')):
+        at.authorize(key)
+        f.write('Host %s\n HostName 127.0.0.1\n Port %d\n IdentityFile %s\n UserKnownHostsFile %s\n%s' % (
+            host, at.port, key, at.known_hosts('known.' + host), lines))
+done(tap.run([ovb.RESTORE, '--repository', 'sftp://picky' + FAR, 'list'], env=path), 'a user with a cipher of his own')
+with open('server-talk/log', encoding='utf-8') as f:
+    said = f.read()
+tap.like(said, 'kex: algorithm: ecdh-sha2-nistp384', 'KexAlgorithms is used')
+tap.is_(set(re.findall(r'(?:client->server|server->client) cipher: (\S+) MAC: (\S+)', said)), {('aes192-ctr', 'hmac-sha2-512')}, '... Ciphers and MACs, both ways')
+for host, wanted in (
+        ('gcm', r'ssh_config\(5\) allows Ciphers aes128-gcm@openssh.com for .*@gcm, of which libssh2 \S+ has none: allow one of .*aes256-ctr'),
+        ('etm', r'@etm offers only MACs \(hmac-sha2-256-etm@openssh.com\) that cannot be used: libssh2 .* has .*hmac-sha2-256.*sshd_config\(5\)'),
+        ('chacha', r'@chacha offers only Ciphers \(chacha20-poly1305@openssh.com\) that cannot be used: libssh2 .*aes128-ctr')):
+    r = tap.run([ovb.RESTORE, '--repository', 'sftp://%s/srv' % host, 'list'], env=path)
+    tap.ok(r.status == 1 and re.search(wanted, r.stderr), host + ': nothing in common, said by name') or tap.diag(r.stderr)
+for one in (talk, *strict.values()):
+    one.stop()
 
 # Keys.  Nothing may come to the server of those who are refused.
 agent = os.path.abspath('agent')
