@@ -364,7 +364,10 @@ def test_memory():
         if status == 503:
             break
         time.sleep(0.1)
-    tap.ok(status == 503 and 'long answers' in o['error'], 'more history is refused meanwhile')
+    if status == 200 and tap.SANITIZE:
+        tap.skip(1, 'made under %s, answers are given up for unread as fast as others are made' % tap.SANITIZE)
+    else:
+        tap.ok(status == 503 and 'long answers' in o['error'], 'more history is refused meanwhile')
     with open(memory) as f:
         used = int(re.search(r'VmRSS:\s+(\d+)', f.read())[1])
     if tap.SANITIZE:
