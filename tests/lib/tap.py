@@ -30,6 +30,7 @@ TOOLS = os.path.join(BUILD, 'tests', 'tools')
 LIB = os.path.join(TOP, 'tests', 'lib')
 RUN_TIMEOUT = float(os.environ.get('RUN_TIMEOUT') or 300)
 SANITIZE = os.environ.get('OVB_SANITIZE')      # asan, tsan or valgrind (tests/sanitized): what is measured says nothing then
+NO_LEAK_CHECK = {'ASAN_OPTIONS': os.environ.get('ASAN_OPTIONS', '') + ':detect_leaks=0'}    # for who is traced, or uses a library that leaks
 SLOWER = 6 if SANITIZE else 1                  # so many times longer are a test's deadlines then
 WRAP = (os.environ.get('OVB_WRAP') or '').split()
 
