@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "buf.h"
-#include "frame_reader.h"
+#include "frame_copy.h"
 #include "pipeline.h"
 #include "tar.h"
 
@@ -23,8 +23,7 @@ struct frame {
 	uint64_t		 tar_offset;
 	uint32_t		 source;	/* NO_SOURCE: a meta frame */
 	bool			 filled;	/* its bytes are there already */
-	struct archive_copy	 copy;		/* of a frame that is copied: from where; else copy.ar is NULL */
-	struct index_frame	 copied;	/* there */
+	struct frame_copy	 copy;
 	bool			 listed;	/* in the index: all but the index's own frames */
 	uint32_t		 nblocks;
 	struct index_block	*blocks;
@@ -32,7 +31,7 @@ struct frame {
 
 struct archive_writer {
 	struct index_info	 info;
-	size_t			 raw_max, out_max, blocks_max;
+	struct frame_limits	 max;
 	void			**frames;	/* struct frame */
 	size_t			 nframes;
 	struct pipeline		*pl;
@@ -114,10 +113,10 @@ fill(void *ctx, unsigned int reader, void *job, struct err *err)
 	uint64_t offset, n;
 	size_t at = 0;
 
-	if (f->copy.ar != NULL) {
-		f->out_len = f->copied.stored;
+	if (f->copy.from.ar != NULL) {
+		f->out_len = f->copy.there.stored;
 		atomic_fetch_add(&aw->read, f->raw_len);
-		return (store_file_read(f->copy.ar->data, f->out, f->out_len, f->copied.offset, err));
+		return (frame_copy_read(&f->copy, f->out, err));
 	}
 	if (f->source == NO_SOURCE || f->filled)
 		return (0);
@@ -134,29 +133,6 @@ fill(void *ctx, unsigned int reader, void *job, struct err *err)
 	return (0);
 }
 
-/* Check the frame's blocks as any reader would, and take their digests with this archive's secret. */
-static int
-work_copy(struct archive_writer *aw, struct worker *w, struct frame *f, struct err *err)
-{
-	struct archive_reader *ar = f->copy.ar;
-	struct index_block *b;
-	size_t at = 0;
-
-	if (w->fr == NULL && (w->fr = frame_reader_new(err)) == NULL)
-		return (-1);
-	if (frame_reader_decode(w->fr, ar, f->copy.source, &f->copied, f->out, err) == -1)
-		return (err_wrap(err, "%s: frame at %llu", ar->name, (unsigned long long)f->copied.offset));
-	for (uint32_t i = 0; i < f->nblocks; i++, at += b->length) {
-		b = &f->blocks[i];
-		*b = w->fr->blocks[i];
-		if (!frame_reader_block_is_good(w->fr, i, at))
-			return (err_set(err, 0, "%s: disk offset %llu: the block does not have the digest that was taken when it was stored", ar->name,
-			    (unsigned long long)b->offset));
-		digest_block(aw->info.secret, w->fr->raw + at, b->length, b->digest);
-	}
-	return (0);
-}
-
 static int
 work(void *ctx, void *worker, void *job, struct err *err)
 {
@@ -166,14 +142,14 @@ work(void *ctx, void *worker, void *job, struct err *err)
 	struct index_block *b;
 	size_t at = 0;
 
-	if (f->copy.ar != NULL)
-		return (work_copy(aw, w, f, err));
+	if (f->copy.from.ar != NULL)
+		return (frame_copy_digest(&f->copy, f->out, aw->info.secret, &w->fr, f->blocks, err));
 	for (uint32_t i = 0; i < f->nblocks; i++, at += b->length) {
 		b = &f->blocks[i];
 		b->flags = bytes_are_zero(f->raw + at, b->length) ? BLOCK_ZERO : 0;
 		digest_block(aw->info.secret, f->raw + at, b->length, b->digest);
 	}
-	return (w->codec->encode(w->enc, f->raw, f->raw_len, f->out, aw->out_max, &f->out_len, err));
+	return (w->codec->encode(w->enc, f->raw, f->raw_len, f->out, aw->max.stored, &f->out_len, err));
 }
 
 static int
@@ -190,7 +166,7 @@ finish(void *ctx, void *job, struct err *err)
 	if (sha256_add(aw->sha, f->out, f->out_len, err) == -1 || store_append(aw->out, f->out, f->out_len, err) == -1)
 		return (-1);
 	atomic_store(&aw->stored, aw->out->size);
-	if (f->copy.ar != NULL)
+	if (f->copy.from.ar != NULL)
 		aw->copied += f->out_len;
 	for (uint32_t i = 0; i < f->nblocks; i++)
 		if (f->blocks[i].flags & BLOCK_ZERO)
@@ -221,8 +197,8 @@ frame_new(const struct archive_writer *aw, struct err *err)
 {
 	struct frame *f = calloc(1, sizeof(*f));
 
-	if (f == NULL || (f->raw = malloc(aw->raw_max)) == NULL || (f->out = malloc(aw->out_max)) == NULL ||
-	    (f->blocks = calloc(aw->blocks_max, sizeof(*f->blocks))) == NULL) {
+	if (f == NULL || (f->raw = malloc(aw->max.raw)) == NULL || (f->out = malloc(aw->max.stored)) == NULL ||
+	    (f->blocks = calloc(aw->max.blocks, sizeof(*f->blocks))) == NULL) {
 		frame_free(f);
 		err_nomem(err);
 		return (NULL);
@@ -233,7 +209,7 @@ frame_new(const struct archive_writer *aw, struct err *err)
 static int
 frames_new(struct archive_writer *aw, unsigned int workers, struct err *err)
 {
-	size_t n = JOBS_BYTES / (aw->raw_max + aw->out_max);
+	size_t n = JOBS_BYTES / (aw->max.raw + aw->max.stored);
 
 	if (n > JOBS_MAX)
 		n = JOBS_MAX;
@@ -264,9 +240,10 @@ archive_writer_new(const struct index_info *info, struct store_file *out, struct
 	aw->out = out;
 	aw->source = NO_SOURCE;
 	aw->listing = true;
-	aw->raw_max = info->codec->raw_max(info->level);
-	aw->out_max = info->codec->bound(aw->raw_max);
-	aw->blocks_max = aw->raw_max / SECTOR;
+	aw->max.codec = info->codec;
+	aw->max.raw = info->codec->raw_max(info->level);
+	aw->max.stored = info->codec->bound(aw->max.raw);
+	aw->max.blocks = aw->max.raw / SECTOR;
 	if (frames_new(aw, workers, err) == -1 || (aw->sha = sha256_new(err)) == NULL || (aw->index = index_writer_new(info, err)) == NULL ||
 	    (aw->pl = pipeline_new(&ops, aw, aw->frames, aw->nframes, READERS, workers, err)) == NULL) {
 		archive_writer_free(aw);
@@ -287,7 +264,7 @@ flush(struct archive_writer *aw)
 static bool
 has_room(const struct archive_writer *aw, uint32_t source, size_t room)
 {
-	return (aw->cur != NULL && aw->cur->source == source && aw->cur->raw_len + room <= aw->raw_max);
+	return (aw->cur != NULL && aw->cur->source == source && aw->cur->raw_len + room <= aw->max.raw);
 }
 
 /* Begin a frame for data of ${source}, or a meta frame; the one before is sent on its way.  Fails: NULL. */
@@ -306,7 +283,7 @@ new_frame(struct archive_writer *aw, uint32_t source, struct err *err)
 	f->source = source;
 	f->listed = aw->listing;
 	f->filled = false;
-	f->copy.ar = NULL;
+	f->copy.from.ar = NULL;
 	f->tar_offset = aw->tar_offset;
 	aw->cur = f;
 	return (f);
@@ -328,7 +305,7 @@ add_meta(void *arg, const void *p, size_t n, struct err *err)
 	for (size_t at = 0; at < n; at += part) {
 		if (want_frame(aw, NO_SOURCE, 1, err) == -1)
 			return (-1);
-		part = aw->raw_max - aw->cur->raw_len;
+		part = aw->max.raw - aw->cur->raw_len;
 		if (part > n - at)
 			part = n - at;
 		memcpy(aw->cur->raw + aw->cur->raw_len, (const uint8_t *)p + at, part);
@@ -455,50 +432,26 @@ add_extent(struct archive_writer *aw, const struct extent *e, struct err *err)
 
 /* A frame of ${source} that is a copy of another archive's. */
 static int
-add_copy(struct archive_writer *aw, uint32_t source, const struct archive_copy *c, struct err *err)
+add_copy(struct archive_writer *aw, uint32_t source, const struct frame_copy *fc, struct err *err)
 {
-	struct index_frame there;
 	struct frame *f;
 
-	if (index_frames(c->ar->ix, c->number, 1, &there, err) == -1)
-		return (-1);
-	if (index_info(c->ar->ix)->codec != aw->info.codec || there.raw > aw->raw_max || there.stored > aw->out_max || there.blocks > aw->blocks_max)
-		return (err_set(err, 0, "%s: its frames cannot be taken over as they are", c->ar->name));
 	if ((f = new_frame(aw, source, err)) == NULL)
 		return (-1);
-	f->copy = *c;
-	f->copied = there;
-	f->raw_len = there.raw;
-	f->nblocks = there.blocks;
-	aw->tar_offset += there.raw;
+	f->copy = *fc;
+	f->raw_len = fc->there.raw;
+	f->nblocks = fc->there.blocks;
+	aw->tar_offset += fc->there.raw;
 	flush(aw);
 	return (0);
 }
 
-/* The frames to copy, one after the other. */
-struct copies {
-	struct spool_cursor	*c;
-	struct archive_copy	 next;
-	bool			 have;
-};
-
-static int
-next_copy(struct copies *cs, struct err *err)
-{
-	const void *r;
-	int more;
-
-	if ((more = spool_next(cs->c, &r, err)) == 1)
-		memcpy(&cs->next, r, sizeof(cs->next));
-	cs->have = more == 1;
-	return (more == -1 ? -1 : 0);
-}
-
 /* An extent: what frames to copy hold of it, and what is between them.  Such a frame may reach over several extents. */
 static int
-add_extent_copying(struct archive_writer *aw, const struct extent *e, struct copies *cs, struct err *err)
+add_extent_copying(struct archive_writer *aw, const struct extent *e, struct frame_copies *cs, struct err *err)
 {
 	uint64_t end = e->offset + e->length, upto;
+	struct frame_copy fc;
 
 	for (uint64_t at = e->offset; at < end; at = upto) {
 		if (!cs->have || at < cs->next.offset) {
@@ -507,10 +460,11 @@ add_extent_copying(struct archive_writer *aw, const struct extent *e, struct cop
 				return (-1);
 			continue;
 		}
-		if (at == cs->next.offset && (wait_ticking(aw, pipeline_room, err) == -1 || add_copy(aw, aw->source, &cs->next, err) == -1))
+		if (at == cs->next.offset && (wait_ticking(aw, pipeline_room, err) == -1 || frame_copy_find(&fc, &cs->next, &aw->max, err) == -1 ||
+		    add_copy(aw, aw->source, &fc, err) == -1))
 			return (-1);
 		upto = cs->next.end < end ? cs->next.end : end;
-		if (upto == cs->next.end && next_copy(cs, err) == -1)
+		if (upto == cs->next.end && frame_copies_next(cs, err) == -1)
 			return (-1);
 	}
 	return (0);
@@ -519,16 +473,13 @@ add_extent_copying(struct archive_writer *aw, const struct extent *e, struct cop
 static int
 disk_data(struct archive_writer *aw, const struct extents *ex, struct err *err)
 {
-	struct spool_cursor c, copied;
-	struct copies cs = { .c = &copied };
+	struct frame_copies cs;
+	struct spool_cursor c;
 	struct extent e;
 	int more;
 
-	if (aw->feed->copies != NULL) {
-		spool_cursor_init(&copied, aw->feed->copies);
-		if (next_copy(&cs, err) == -1)
-			return (-1);
-	}
+	if (frame_copies_begin(&cs, aw->feed->copies, err) == -1)
+		return (-1);
 	spool_cursor_init(&c, ex->spool);
 	while ((more = extents_next(&c, &e, err)) == 1)
 		if (add_extent_copying(aw, &e, &cs, err) == -1)
@@ -675,7 +626,7 @@ archive_writer_delta_block(struct archive_writer *aw, uint64_t offset, const voi
 	struct frame *f = aw->delta.staging;
 	struct index_view v = { offset, n, aw->delta.source, VIEW_DATA };
 
-	if (f->raw_len + n > aw->raw_max && flush_piece(aw, err) == -1)
+	if (f->raw_len + n > aw->max.raw && flush_piece(aw, err) == -1)
 		return (-1);
 	f->blocks[f->nblocks].offset = offset;
 	f->blocks[f->nblocks++].length = n;
@@ -703,23 +654,21 @@ int
 archive_writer_delta_copy(struct archive_writer *aw, const struct archive_copy *c, struct err *err)
 {
 	struct frame *staged = aw->delta.staging;
-	struct index_frame there;
+	struct frame_copy fc;
 	int rc = -1;
 
-	if (flush_piece(aw, err) == -1 || index_frames(c->ar->ix, c->number, 1, &there, err) == -1)
+	if (flush_piece(aw, err) == -1 || frame_copy_find(&fc, c, &aw->max, err) == -1)
 		return (-1);
-	if (there.blocks > aw->blocks_max)
-		return (err_set(err, 0, "%s: its frames cannot be taken over as they are", c->ar->name));
 	/* Only for the piece's header. */
-	if (index_blocks(c->ar->ix, c->source, there.first_block, there.blocks, staged->blocks, err) == -1)
+	if (index_blocks(c->ar->ix, c->source, fc.there.first_block, fc.there.blocks, staged->blocks, err) == -1)
 		return (-1);
-	staged->nblocks = there.blocks;
-	staged->raw_len = there.raw;
-	if (add_piece_header(aw, err) == 0 && add_copy(aw, aw->delta.source, c, err) == 0 && add_zeroes(aw, tar_padding(there.raw), err) == 0)
+	staged->nblocks = fc.there.blocks;
+	staged->raw_len = fc.there.raw;
+	if (add_piece_header(aw, err) == 0 && add_copy(aw, aw->delta.source, &fc, err) == 0 && add_zeroes(aw, tar_padding(fc.there.raw), err) == 0)
 		rc = 0;
 	staged->nblocks = 0;
 	staged->raw_len = 0;
-	aw->delta.data += there.raw;
+	aw->delta.data += fc.there.raw;
 	aw->delta.pieces++;
 	return (rc);
 }
