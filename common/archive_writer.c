@@ -1,73 +1,16 @@
-#include "archive_writer.h"
-
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "archive_writer_private.h"
 #include "buf.h"
-#include "frame_copy.h"
-#include "pipeline.h"
 #include "tar.h"
 
 #define WORKERS_MAX	32u
 #define JOBS_BYTES	((size_t)32 << 20)	/* small frames: as many as fit in this, so that no thread waits */
 #define JOBS_MAX	32u
 #define TICK_MS		100u		/* how often, at least, the caller hears how far it is */
-#define READERS		2u			/* one waits for storage while the other's bytes arrive */
 
-struct frame {
-	uint8_t			*raw, *out;
-	size_t			 raw_len, out_len;
-	uint64_t		 tar_offset;
-	uint32_t		 source;	/* NO_SOURCE: a meta frame */
-	bool			 filled;	/* its bytes are there already */
-	struct frame_copy	 copy;
-	bool			 listed;	/* in the index: all but the index's own frames */
-	uint32_t		 nblocks;
-	struct index_block	*blocks;
-};
-
-struct archive_writer {
-	struct index_info	 info;
-	struct frame_limits	 max;
-	void			**frames;	/* struct frame */
-	size_t			 nframes;
-	struct pipeline		*pl;
-
-	/* The producer's. */
-	struct frame		*cur;		/* being filled, or NULL */
-	uint64_t		 tar_offset;	/* of the next byte to be put into a frame */
-	uint32_t		 source;	/* disk whose data comes, or NO_SOURCE */
-	bool			 listing;	/* further frames are listed in the index */
-
-	/* The disk's, set and taken away while no frame is under way; each reading thread has its reader. */
-	const struct archive_feed *feed;
-	void			*readers[READERS];
-	_Atomic uint64_t	 read;		/* bytes of the disk */
-
-	/* The delta that is being written; staging is the frame of its next piece. */
-	struct {
-		struct frame		*staging;
-		struct index_disk	 disk;
-		uint32_t		 number, source;
-		unsigned int		 pieces;
-		uint64_t		 data;		/* bytes stored */
-		bool			 foreign;	/* the blocks are a replaced archive's */
-		char			 name[UUID_LEN + 16];	/* then: for OPENVIRT.source */
-	} delta;
-
-	/* The finisher's while frames are in the pipeline, else the producer's. */
-	struct store_file	*out;
-	struct sha256		*sha;
-	struct archive_disk_written disk;
-	uint64_t		 copied;	/* bytes of copied frames */
-	pthread_mutex_t		 lock;		/* guards the index, to which a delta's view is added meanwhile */
-	struct index_writer	*index;
-
-	_Atomic uint64_t	 stored;
-};
+/* What the pipeline's threads do with a frame: readers fill it, workers digest and compress it, the finisher stores and lists it. */
 
 struct worker {
 	const struct codec	*codec;
@@ -192,8 +135,8 @@ frame_free(struct frame *f)
 	free(f);
 }
 
-static struct frame *
-frame_new(const struct archive_writer *aw, struct err *err)
+struct frame *
+aw_frame_new(const struct archive_writer *aw, struct err *err)
 {
 	struct frame *f = calloc(1, sizeof(*f));
 
@@ -218,7 +161,7 @@ frames_new(struct archive_writer *aw, unsigned int workers, struct err *err)
 	if ((aw->frames = calloc(n, sizeof(*aw->frames))) == NULL)
 		return (err_nomem(err));
 	for (aw->nframes = 0; aw->nframes < n; aw->nframes++)
-		if ((aw->frames[aw->nframes] = frame_new(aw, err)) == NULL)
+		if ((aw->frames[aw->nframes] = aw_frame_new(aw, err)) == NULL)
 			return (-1);
 	return (0);
 }
@@ -252,9 +195,10 @@ archive_writer_new(const struct index_info *info, struct store_file *out, struct
 	return (aw);
 }
 
-/* Send the frame that is being filled on its way. */
-static void
-flush(struct archive_writer *aw)
+/* The producer: the tar stream, put into one frame after the other. */
+
+void
+aw_flush(struct archive_writer *aw)
 {
 	if (aw->cur != NULL)
 		pipeline_submit(aw->pl);
@@ -273,7 +217,7 @@ new_frame(struct archive_writer *aw, uint32_t source, struct err *err)
 {
 	struct frame *f;
 
-	flush(aw);
+	aw_flush(aw);
 	if ((f = pipeline_get(aw->pl)) == NULL) {
 		pipeline_wait(aw->pl, err);
 		return (NULL);
@@ -289,21 +233,20 @@ new_frame(struct archive_writer *aw, uint32_t source, struct err *err)
 	return (f);
 }
 
-/* The same, unless one is being filled that has ${room} left. */
-static int
-want_frame(struct archive_writer *aw, uint32_t source, size_t room, struct err *err)
+int
+aw_want_frame(struct archive_writer *aw, uint32_t source, size_t room, struct err *err)
 {
 	return (has_room(aw, source, room) || new_frame(aw, source, err) != NULL ? 0 : -1);
 }
 
-static int
-add_meta(void *arg, const void *p, size_t n, struct err *err)
+int
+aw_meta(void *arg, const void *p, size_t n, struct err *err)
 {
 	struct archive_writer *aw = arg;
 	size_t part;
 
 	for (size_t at = 0; at < n; at += part) {
-		if (want_frame(aw, NO_SOURCE, 1, err) == -1)
+		if (aw_want_frame(aw, NO_SOURCE, 1, err) == -1)
 			return (-1);
 		part = aw->max.raw - aw->cur->raw_len;
 		if (part > n - at)
@@ -315,17 +258,16 @@ add_meta(void *arg, const void *p, size_t n, struct err *err)
 	return (0);
 }
 
-static int
-add_zeroes(struct archive_writer *aw, size_t n, struct err *err)
+int
+aw_zeroes(struct archive_writer *aw, size_t n, struct err *err)
 {
 	static const uint8_t zeroes[TAR_RECORD + 2 * TAR_BLOCK];
 
-	return (add_meta(aw, zeroes, n, err));
+	return (aw_meta(aw, zeroes, n, err));
 }
 
-/* A name came from a file or from libvirt: it must fit the index's field. */
-static int
-put_name(char field[INDEX_NAME_LEN], const char *name, struct err *err)
+int
+aw_put_name(char field[INDEX_NAME_LEN], const char *name, struct err *err)
 {
 	size_t n = strlen(name);
 
@@ -336,6 +278,8 @@ put_name(char field[INDEX_NAME_LEN], const char *name, struct err *err)
 	return (0);
 }
 
+/* Members: small ones, and disks of which all data is here. */
+
 int
 archive_writer_member(struct archive_writer *aw, const char *name, const void *p, size_t n, struct err *err)
 {
@@ -343,13 +287,13 @@ archive_writer_member(struct archive_writer *aw, const char *name, const void *p
 	struct buf header = BUF_INIT;
 	int rc = -1;
 
-	if (put_name(m.name, name, err) == -1 || tar_plain_header(&header, name, n, aw->info.time, err) == -1)
+	if (aw_put_name(m.name, name, err) == -1 || tar_plain_header(&header, name, n, aw->info.time, err) == -1)
 		goto out;
 	m.tar_offset = aw->tar_offset + header.len;
 	digest_block(aw->info.secret, p, n, m.digest);
-	if (index_writer_member(aw->index, &m, err) == -1 || add_meta(aw, header.ptr, header.len, err) == -1 || add_meta(aw, p, n, err) == -1)
+	if (index_writer_member(aw->index, &m, err) == -1 || aw_meta(aw, header.ptr, header.len, err) == -1 || aw_meta(aw, p, n, err) == -1)
 		goto out;
-	rc = add_zeroes(aw, tar_padding(n), err);
+	rc = aw_zeroes(aw, tar_padding(n), err);
 out:
 	buf_free(&header);
 	return (rc);
@@ -364,15 +308,15 @@ disk_begin(struct archive_writer *aw, const char *target, const char *member, co
 	uint64_t stored;
 	int n, rc = -1;
 
-	if (put_name(d.target, target, err) == -1 || put_name(d.member, member, err) == -1 ||
+	if (aw_put_name(d.target, target, err) == -1 || aw_put_name(d.member, member, err) == -1 ||
 	    (stored = tar_sparse_stored(ex, err)) == UINT64_MAX || tar_sparse_header(&header, member, ex, mtime, err) == -1)
 		goto out;
 	d.data_offset = aw->tar_offset + header.len + (stored - ex->bytes);
 	d.map_entries = tar_sparse_entries(ex);
-	if (add_meta(aw, header.ptr, header.len, err) == -1 || tar_sparse_map(ex, add_meta, aw, err) == -1)
+	if (aw_meta(aw, header.ptr, header.len, err) == -1 || tar_sparse_map(ex, aw_meta, aw, err) == -1)
 		goto out;
 	/* The finisher notes frames in the index: none may be under way while a disk is added to it. */
-	flush(aw);
+	aw_flush(aw);
 	if (pipeline_wait(aw->pl, err) == -1 || (n = index_writer_disk(aw->index, &d, err)) == -1)
 		goto out;
 	aw->source = index_writer_disk_source(aw->index, (uint32_t)n);
@@ -414,11 +358,11 @@ add_extent(struct archive_writer *aw, const struct extent *e, struct err *err)
 		if (len > e->length - at)
 			len = (size_t)(e->length - at);
 		if (!has_room(aw, aw->source, len)) {
-			flush(aw);
+			aw_flush(aw);
 			if (wait_ticking(aw, pipeline_room, err) == -1)
 				return (-1);
 		}
-		if (want_frame(aw, aw->source, len, err) == -1)
+		if (aw_want_frame(aw, aw->source, len, err) == -1)
 			return (-1);
 		f = aw->cur;
 		b = &f->blocks[f->nblocks++];
@@ -430,9 +374,8 @@ add_extent(struct archive_writer *aw, const struct extent *e, struct err *err)
 	return (0);
 }
 
-/* A frame of ${source} that is a copy of another archive's. */
-static int
-add_copy(struct archive_writer *aw, uint32_t source, const struct frame_copy *fc, struct err *err)
+int
+aw_copy(struct archive_writer *aw, uint32_t source, const struct frame_copy *fc, struct err *err)
 {
 	struct frame *f;
 
@@ -442,7 +385,7 @@ add_copy(struct archive_writer *aw, uint32_t source, const struct frame_copy *fc
 	f->raw_len = fc->there.raw;
 	f->nblocks = fc->there.blocks;
 	aw->tar_offset += fc->there.raw;
-	flush(aw);
+	aw_flush(aw);
 	return (0);
 }
 
@@ -461,7 +404,7 @@ add_extent_copying(struct archive_writer *aw, const struct extent *e, struct fra
 			continue;
 		}
 		if (at == cs->next.offset && (wait_ticking(aw, pipeline_room, err) == -1 || frame_copy_find(&fc, &cs->next, &aw->max, err) == -1 ||
-		    add_copy(aw, aw->source, &fc, err) == -1))
+		    aw_copy(aw, aw->source, &fc, err) == -1))
 			return (-1);
 		upto = cs->next.end < end ? cs->next.end : end;
 		if (upto == cs->next.end && frame_copies_next(cs, err) == -1)
@@ -484,7 +427,7 @@ disk_data(struct archive_writer *aw, const struct extents *ex, struct err *err)
 	while ((more = extents_next(&c, &e, err)) == 1)
 		if (add_extent_copying(aw, &e, &cs, err) == -1)
 			return (-1);
-	flush(aw);
+	aw_flush(aw);
 	if (more == -1 || wait_ticking(aw, pipeline_idle, err) == -1)
 		return (-1);
 	return (pipeline_wait(aw->pl, err));
@@ -520,203 +463,13 @@ archive_writer_disk(struct archive_writer *aw, const char *target, const char *m
 	*written = aw->disk;
 	written->data = ex->bytes;
 	aw->source = NO_SOURCE;
-	rc = add_zeroes(aw, tar_padding(ex->bytes), err);
+	rc = aw_zeroes(aw, tar_padding(ex->bytes), err);
 out:
 	readers_free(aw);
 	return (rc);
 }
 
-int
-archive_writer_delta_begin(struct archive_writer *aw, const char *target, const char *member, uint64_t size, struct err *err)
-{
-	struct index_disk *d = &aw->delta.disk;
-	int n;
-
-	*d = (struct index_disk){ .size = size, .data_offset = NO_OFFSET, .header_offset = NO_OFFSET };
-	if (put_name(d->target, target, err) == -1 || put_name(d->member, member, err) == -1 ||
-	    (aw->delta.staging == NULL && (aw->delta.staging = frame_new(aw, err)) == NULL))
-		return (-1);
-	flush(aw);
-	if (pipeline_wait(aw->pl, err) == -1 || (n = index_writer_disk(aw->index, d, err)) == -1 ||
-	    index_writer_view(aw->index, (uint32_t)n, &(struct index_view){ .length = 0 }, err) == -1)
-		return (-1);
-	aw->delta.number = (uint32_t)n;
-	aw->delta.source = index_writer_disk_source(aw->index, (uint32_t)n);
-	aw->delta.pieces = 0;
-	aw->delta.data = 0;
-	aw->delta.foreign = false;
-	aw->delta.staging->raw_len = 0;
-	aw->delta.staging->nblocks = 0;
-	return (0);
-}
-
-/* What a piece holds, for readers without an index: adjoining blocks joined. */
-static int
-piece_extents(const struct frame *f, struct buf *out, struct err *err)
-{
-	uint64_t begin, end;
-
-	for (uint32_t i = 0; i < f->nblocks;) {
-		begin = f->blocks[i].offset;
-		for (end = begin; i < f->nblocks && f->blocks[i].offset == end; i++)
-			end += f->blocks[i].length;
-		if (buf_addf(out, err, "%s%llu+%llu", out->len > 0 ? "," : "", (unsigned long long)begin, (unsigned long long)(end - begin)) == -1)
-			return (-1);
-	}
-	return (0);
-}
-
-/* The headers of the staged piece, in the meta frame before it. */
-static int
-add_piece_header(struct archive_writer *aw, struct err *err)
-{
-	struct buf extents = BUF_INIT, header = BUF_INIT;
-	struct tar_piece piece = { .member = aw->delta.disk.member, .number = aw->delta.pieces + 1, .size = aw->delta.staging->raw_len,
-		.mtime = aw->info.time };
-	int rc = -1;
-
-	if (piece_extents(aw->delta.staging, &extents, err) == -1)
-		goto out;
-	piece.extents = extents.ptr;
-	piece.source = aw->delta.foreign ? aw->delta.name : NULL;
-	if (aw->delta.pieces == 0) {
-		pthread_mutex_lock(&aw->lock);
-		index_writer_disk_header(aw->index, aw->delta.number, aw->tar_offset);
-		pthread_mutex_unlock(&aw->lock);
-	}
-	if (tar_piece_header(&header, &piece, err) == 0)
-		rc = add_meta(aw, header.ptr, header.len, err);
-out:
-	buf_free(&extents);
-	buf_free(&header);
-	return (rc);
-}
-
-static int
-flush_piece(struct archive_writer *aw, struct err *err)
-{
-	struct frame *staged = aw->delta.staging, *f;
-	size_t len = staged->raw_len;
-
-	if (staged->nblocks == 0)
-		return (0);
-	if (add_piece_header(aw, err) == -1)
-		return (-1);
-	flush(aw);
-	if (want_frame(aw, aw->delta.source, len, err) == -1)
-		return (-1);
-	f = aw->cur;
-	memcpy(f->raw, staged->raw, len);
-	memcpy(f->blocks, staged->blocks, staged->nblocks * sizeof(*f->blocks));
-	f->raw_len = len;
-	f->nblocks = staged->nblocks;
-	f->filled = true;
-	aw->tar_offset += len;
-	aw->delta.data += len;
-	aw->delta.pieces++;
-	flush(aw);
-	staged->nblocks = 0;
-	staged->raw_len = 0;
-	return (add_zeroes(aw, tar_padding(len), err));
-}
-
-int
-archive_writer_delta_block(struct archive_writer *aw, uint64_t offset, const void *p, uint32_t n, struct err *err)
-{
-	struct frame *f = aw->delta.staging;
-	struct index_view v = { offset, n, aw->delta.source, VIEW_DATA };
-
-	if (f->raw_len + n > aw->max.raw && flush_piece(aw, err) == -1)
-		return (-1);
-	f->blocks[f->nblocks].offset = offset;
-	f->blocks[f->nblocks++].length = n;
-	memcpy(f->raw + f->raw_len, p, n);
-	f->raw_len += n;
-	return (aw->delta.foreign ? 0 : archive_writer_delta_view(aw, &v, err));
-}
-
-int
-archive_writer_delta_source(struct archive_writer *aw, const struct index_source *s, struct err *err)
-{
-	char id[UUID_LEN];
-	int64_t n;
-
-	if (flush_piece(aw, err) == -1 || (n = archive_writer_source(aw, s, err)) == -1)
-		return (-1);
-	aw->delta.foreign = true;
-	aw->delta.source = (uint32_t)n;
-	uuid_text(s->archive, id);
-	snprintf(aw->delta.name, sizeof(aw->delta.name), "%s/%u", id, s->disk);
-	return (0);
-}
-
-int
-archive_writer_delta_copy(struct archive_writer *aw, const struct archive_copy *c, struct err *err)
-{
-	struct frame *staged = aw->delta.staging;
-	struct frame_copy fc;
-	int rc = -1;
-
-	if (flush_piece(aw, err) == -1 || frame_copy_find(&fc, c, &aw->max, err) == -1)
-		return (-1);
-	/* Only for the piece's header. */
-	if (index_blocks(c->ar->ix, c->source, fc.there.first_block, fc.there.blocks, staged->blocks, err) == -1)
-		return (-1);
-	staged->nblocks = fc.there.blocks;
-	staged->raw_len = fc.there.raw;
-	if (add_piece_header(aw, err) == 0 && add_copy(aw, aw->delta.source, &fc, err) == 0 && add_zeroes(aw, tar_padding(fc.there.raw), err) == 0)
-		rc = 0;
-	staged->nblocks = 0;
-	staged->raw_len = 0;
-	aw->delta.data += fc.there.raw;
-	aw->delta.pieces++;
-	return (rc);
-}
-
-int
-archive_writer_replaces(struct archive_writer *aw, const uint8_t id[ARCHIVE_ID_LEN], struct err *err)
-{
-	int rc;
-
-	pthread_mutex_lock(&aw->lock);
-	rc = index_writer_replaces(aw->index, id, err);
-	pthread_mutex_unlock(&aw->lock);
-	return (rc);
-}
-
-int
-archive_writer_delta_view(struct archive_writer *aw, const struct index_view *v, struct err *err)
-{
-	int rc;
-
-	pthread_mutex_lock(&aw->lock);
-	rc = index_writer_view(aw->index, aw->delta.number, v, err);
-	pthread_mutex_unlock(&aw->lock);
-	return (rc);
-}
-
-int64_t
-archive_writer_source(struct archive_writer *aw, const struct index_source *s, struct err *err)
-{
-	int64_t n;
-
-	pthread_mutex_lock(&aw->lock);
-	n = index_writer_source(aw->index, s, err);
-	pthread_mutex_unlock(&aw->lock);
-	return (n);
-}
-
-int
-archive_writer_delta_end(struct archive_writer *aw, struct archive_disk_written *written, struct err *err)
-{
-	if (flush_piece(aw, err) == -1)
-		return (-1);
-	flush(aw);
-	if (pipeline_wait(aw->pl, err) == -1)
-		return (-1);
-	*written = (struct archive_disk_written){ .data = aw->delta.data };
-	return (0);
-}
+/* The end: the index, and what is known then. */
 
 int
 archive_writer_references(struct archive_writer *aw, int (*fn)(void *arg, const uint8_t id[ARCHIVE_ID_LEN], struct err *err), void *arg,
@@ -740,10 +493,10 @@ emit_index(void *arg, const void *p, size_t n, struct err *err)
 
 	s->emitted += n;
 	if (s->emitted == s->length)
-		flush(s->aw);
+		aw_flush(s->aw);
 	if (sha256_add(s->sha, p, n, err) == -1 || (s->file != NULL && store_append(s->file, p, n, err) == -1))
 		return (-1);
-	return (add_meta(s->aw, p, n, err));
+	return (aw_meta(s->aw, p, n, err));
 }
 
 /* The member index.bin, from a frame of its own on; everything before it is settled. */
@@ -755,14 +508,14 @@ write_index(struct archive_writer *aw, struct store_file *file, struct sha256 *s
 	struct index_place place;
 	int rc = -1;
 
-	flush(aw);
+	aw_flush(aw);
 	if (pipeline_wait(aw->pl, err) == -1)
 		return (-1);
 	aw->listing = false;
 	sink.length = index_writer_length(aw->index);
 	place = (struct index_place){ .offset = aw->out->size, .tar_offset = aw->tar_offset };
 	if (tar_plain_header(&header, INDEX_MEMBER, sink.length, aw->info.time, err) == -1 ||
-	    add_meta(aw, header.ptr, header.len, err) == -1 ||
+	    aw_meta(aw, header.ptr, header.len, err) == -1 ||
 	    index_writer_emit(aw->index, &place, emit_index, &sink, err) == -1)
 		goto out;
 	rc = 0;
@@ -781,9 +534,9 @@ archive_writer_finish(struct archive_writer *aw, struct store_file *index, struc
 	if (sha == NULL || write_index(aw, index, sha, err) == -1)
 		goto out;
 	end = aw->tar_offset + 2 * TAR_BLOCK;
-	if (add_zeroes(aw, 2 * TAR_BLOCK + (size_t)((TAR_RECORD - end % TAR_RECORD) % TAR_RECORD), err) == -1)
+	if (aw_zeroes(aw, 2 * TAR_BLOCK + (size_t)((TAR_RECORD - end % TAR_RECORD) % TAR_RECORD), err) == -1)
 		goto out;
-	flush(aw);
+	aw_flush(aw);
 	if (pipeline_wait(aw->pl, err) == -1)
 		goto out;
 	written->size = aw->out->size;
