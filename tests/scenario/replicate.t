@@ -30,9 +30,9 @@ def make_image(path=IMAGE, size=16 * MIB, data=12 * MIB):
         f.write(rng.randbytes(data))
 
 
-def change(path=IMAGE, size=200000):
+def change(path=IMAGE, size=200000, at=None):
     with open(path, 'r+b') as f:
-        f.seek(rng.randrange(os.path.getsize(path) - size))
+        f.seek(rng.randrange(os.path.getsize(path) - size) if at is None else at)
         f.write(rng.randbytes(size))
 
 
@@ -170,9 +170,10 @@ def test_damage():
     clear()
     make_image()
     conf = config([folder('here'), folder('there')], job())
-    for _ in range(3):
+    # The third does not write over what the second has.
+    for n in range(3):
         ovb.once(conf, 'nightly')
-        change()
+        change(at=(2 + 4 * n) * MIB)
     points = ovb.points('here')
     with open(ovb.archive(points[1]), 'r+b') as f:
         f.seek(3000)
