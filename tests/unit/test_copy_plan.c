@@ -12,6 +12,7 @@
 
 #include "compact_archive.h"
 #include "copy_plan.h"
+#include "memory_feed.h"
 
 #define SIZE		((uint64_t)6 << 20)
 #define GENERATIONS	6
@@ -33,28 +34,6 @@ rnd(uint32_t n)
 /* The disk as it should be, and where each page of data was stored. */
 static uint8_t kind[PAGES], content[SIZE], changed[PAGES];
 static int generation[PAGES];
-
-static int
-read_content(void *reader, void *p, size_t n, uint64_t offset, struct err *err)
-{
-	(void)reader;
-	(void)err;
-	memcpy(p, content + offset, n);
-	return (0);
-}
-
-static void *
-reader_new(void *arg, struct err *err)
-{
-	(void)err;
-	return (arg);
-}
-
-static void
-reader_free(void *reader)
-{
-	(void)reader;
-}
 
 static void
 fill(size_t first, size_t n, int what, int g)
@@ -88,7 +67,7 @@ change(int g)
 static void
 write_full(struct archive_writer *aw)
 {
-	struct archive_feed feed = { .reader_new = reader_new, .reader_free = reader_free, .read = read_content, .arg = content };
+	struct archive_feed feed = memory_feed(content);
 	struct archive_disk_written w;
 	struct err err = ERR_INIT;
 	struct extents *ex = extents_new(SIZE, &err);

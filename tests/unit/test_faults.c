@@ -23,6 +23,7 @@
 #include "conf.h"
 #include "domain_xml.h"
 #include "extract.h"
+#include "memory_feed.h"
 
 #define SIZE	((uint64_t)1 << 20)
 #define BLOCK	((uint64_t)WINDOW_SIZE)
@@ -177,32 +178,10 @@ wipe(void)
 	nftw(url, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-static void *
-reader_new(void *arg, struct err *err)
-{
-	(void)err;
-	return (arg);
-}
-
-static void
-reader_free(void *reader)
-{
-	(void)reader;
-}
-
-static int
-reader_read(void *reader, void *p, size_t n, uint64_t offset, struct err *err)
-{
-	(void)reader;
-	(void)err;
-	memcpy(p, content + offset, n);
-	return (0);
-}
-
 static int
 write_full(struct archive_writer *aw, struct err *err)
 {
-	struct archive_feed feed = { .reader_new = reader_new, .reader_free = reader_free, .read = reader_read, .arg = content };
+	struct archive_feed feed = memory_feed(content);
 	struct extents *ex = extents_new(SIZE, err);
 	struct archive_disk_written w;
 	int rc = -1;

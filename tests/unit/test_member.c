@@ -15,6 +15,7 @@
 #include "io.h"
 #include "le.h"
 #include "member_reader.h"
+#include "memory_feed.h"
 
 #define MIB	((size_t)1 << 20)
 
@@ -53,22 +54,8 @@ begin(struct made *m, const struct codec *codec, int level)
 	assert_non_null(m->aw = archive_writer_new(&m->info, m->out, &err));
 }
 
-/* A disk full of one letter. */
-static void *
-reader_new(void *arg, struct err *err)
-{
-	(void)err;
-	return (arg);
-}
-
-static void
-reader_free(void *reader)
-{
-	(void)reader;
-}
-
 static int
-reader_read(void *reader, void *p, size_t n, uint64_t offset, struct err *err)
+read_letter(void *reader, void *p, size_t n, uint64_t offset, struct err *err)
 {
 	(void)offset;
 	(void)err;
@@ -76,15 +63,17 @@ reader_read(void *reader, void *p, size_t n, uint64_t offset, struct err *err)
 	return (0);
 }
 
+/* A disk full of one letter. */
 static void
 add_disk(struct made *m, uint64_t size)
 {
 	char letter = 'd';
-	struct archive_feed feed = { .arg = &letter, .reader_new = reader_new, .reader_free = reader_free, .read = reader_read };
+	struct archive_feed feed = memory_feed(&letter);
 	struct archive_disk_written written;
 	struct extents *ex;
 	struct err err = ERR_INIT;
 
+	feed.read = read_letter;
 	assert_non_null(ex = extents_new(size, &err));
 	assert_int_equal(extents_add(ex, 0, size, &err), 0);
 	assert_int_equal(extents_end(ex, &err), 0);
