@@ -290,10 +290,10 @@ $(eval $(call FUZZ_USES,state,$(addprefix backupd/,journal state_dir daemon/work
 # libnbd, with a server of ours.
 $(eval $(call FUZZ_USES,nbd,tests/fuzz/nbd_server backupd/source backupd/source_nbd backupd/deadline \
     $(addprefix restore/,target target_nbd target_file target_device partial)))
-# libvirt's calls, and qemu-img, likewise.
-$(eval $(call FUZZ_USES,agent,$(addprefix backupd/,moment hypervisor domain_job checkpoint qemu_nbd deadline)))
+# libvirt's calls, the freeze guard, and qemu-img, likewise.
+$(eval $(call FUZZ_USES,agent,$(addprefix backupd/,moment freeze hypervisor domain_job checkpoint qemu_nbd deadline)))
 $(BUILD)/tests/fuzz/fuzz_agent.replay $(BUILD)/tests/fuzz/fuzz_agent.fuzzer: FUZZ_LIBS = $(shell pkg-config --libs libvirt) \
-    $(call fuzz_wrap,tool_run fork kill waitpid)
+    $(call fuzz_wrap,tool_run freeze_guard_start fork kill waitpid)
 $(BUILD)/tests/fuzz/fuzz_ssh.replay $(BUILD)/tests/fuzz/fuzz_ssh.fuzzer: FUZZ_LIBS = $(call fuzz_wrap,tool_run connect send recv)
 # libssh2 itself, with another transport below it.
 $(BUILD)/tests/fuzz/fuzz_sftp.replay $(BUILD)/tests/fuzz/fuzz_sftp.fuzzer: FUZZ_LIBS = -l:libssh2.a -lcrypto -lz \
