@@ -1,8 +1,8 @@
 #!/usr/bin/python3 -B
 """Make the seeds of fuzz_agent, always the same: agents' answers, libvirt's XML, qemu-img's JSON.    make_agent_seeds.py CORPUS (writes CORPUS/agent)"""
 import json
-import os
-import sys
+
+import seed_files
 
 
 def systems(*of):
@@ -71,14 +71,5 @@ SEEDS = {
 }
 
 
-def main(corpus):
-    os.makedirs(os.path.join(corpus, 'agent'), exist_ok=True)
-    for name, data in SEEDS.items():
-        with open(os.path.join(corpus, 'agent', name), 'wb') as f:
-            f.write(data)
-
-
 if __name__ == '__main__':
-    if len(sys.argv) != 2:
-        sys.exit('usage: make_agent_seeds.py CORPUS')
-    main(sys.argv[1])
+    seed_files.write(seed_files.corpus(), 'agent', SEEDS.items())

@@ -1,8 +1,8 @@
 #!/usr/bin/python3 -B
 """Make the seeds of fuzz_nbd, always the same: what an NBD server says, honest or not.    make_nbd_seeds.py CORPUS (writes CORPUS/nbd)"""
-import os
 import struct
-import sys
+
+import seed_files
 
 K, M = 64, 64 * 1024
 TARGET, NO_BASE, NO_BITMAP, DIES, DIFFERS, BITMAP, LONG = 1, 2, 4, 8, 16, 32, 64
@@ -64,14 +64,5 @@ SEEDS = {
 }
 
 
-def main(corpus):
-    os.makedirs(os.path.join(corpus, 'nbd'), exist_ok=True)
-    for name, data in SEEDS.items():
-        with open(os.path.join(corpus, 'nbd', name), 'wb') as f:
-            f.write(data)
-
-
 if __name__ == '__main__':
-    if len(sys.argv) != 2:
-        sys.exit('usage: make_nbd_seeds.py CORPUS')
-    main(sys.argv[1])
+    seed_files.write(seed_files.corpus(), 'nbd', SEEDS.items())

@@ -2,8 +2,8 @@
 """Make the seeds of fuzz_repo, always the same: a repository's small files.    make_repo_seeds.py CORPUS (writes CORPUS/repo)"""
 import hashlib
 import json
-import os
-import sys
+
+import seed_files
 
 ID, OTHER = '9f3c2a10-5b7e-4c1d-8e2f-0123456789ab', '9f3c2a10-5b7e-4c1d-8e2f-0123456789ac'
 FILES = {'manifest.json': b'{}\n', 'index.bin': b'', 'disks.tar': b'disk'}
@@ -76,14 +76,5 @@ SEEDS = {
 }
 
 
-def main(corpus):
-    os.makedirs(os.path.join(corpus, 'repo'), exist_ok=True)
-    for name, data in SEEDS.items():
-        with open(os.path.join(corpus, 'repo', name), 'wb') as f:
-            f.write(data)
-
-
 if __name__ == '__main__':
-    if len(sys.argv) != 2:
-        sys.exit('usage: make_repo_seeds.py CORPUS')
-    main(sys.argv[1])
+    seed_files.write(seed_files.corpus(), 'repo', SEEDS.items())

@@ -14,6 +14,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'oracle_selftest'))
 import make_sample
 from make_sample import HOLE, NONE32, NONE64, TIME0, W, ZERO, Disk, content, digest, make_archive, manifest, noise
+import seed_files
 
 ARCHIVE, OTHER, SECRET = noise('id index', 16), noise('id other', 16), noise('secret index', 192)
 
@@ -272,27 +273,15 @@ KEPT = ['bad-' + name for name in ('section-overlap', 'section-count-huge', 'no-
                                    'frame-first-block', 'block-window', 'member-overlap', 'member-length-huge', 'member-frame-data')]
 
 
-def put(folder, name, data):
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, name), 'wb') as f:
-        f.write(data)
-
-
 def main(corpus):
-    for name, data in indexes():
-        if (name.startswith('good-') and len(data) < 65536) or name in KEPT:
-            put(os.path.join(corpus, 'index'), name, data)
-    for name, a, _, _ in archives():
-        put(os.path.join(corpus, 'archive'), name, bytes(a.out))
-        # Without its end, the headers are all there is.
-        put(os.path.join(corpus, 'scan'), name, bytes(a.out[:sum(f[3] for f in a.frames)]))
-    for name, m in manifests():
-        put(os.path.join(corpus, 'manifest'), name, json.dumps(m).encode())
-    for n, name in enumerate(TARNAMES):
-        put(os.path.join(corpus, 'tarname'), '%02d' % n, name)
+    seed_files.write(corpus, 'index', ((name, data) for name, data in indexes() if (name.startswith('good-') and len(data) < 65536) or name in KEPT))
+    made = [(name, a) for name, a, _, _ in archives()]
+    seed_files.write(corpus, 'archive', ((name, bytes(a.out)) for name, a in made))
+    # Without its end, the headers are all there is.
+    seed_files.write(corpus, 'scan', ((name, bytes(a.out[:sum(f[3] for f in a.frames)])) for name, a in made))
+    seed_files.write(corpus, 'manifest', ((name, json.dumps(m).encode()) for name, m in manifests()))
+    seed_files.write(corpus, 'tarname', (('%02d' % n, name) for n, name in enumerate(TARNAMES)))
 
 
 if __name__ == '__main__':
-    if len(sys.argv) != 2:
-        sys.exit('usage: make_seeds.py CORPUS')
-    main(sys.argv[1])
+    main(seed_files.corpus())

@@ -1,8 +1,8 @@
 #!/usr/bin/python3 -B
 """Make the seeds of fuzz_sftp, always the same: what an SFTP server says, honest or not.    make_sftp_seeds.py CORPUS (writes CORPUS/sftp)"""
-import os
 import struct
-import sys
+
+import seed_files
 
 VERSION, STATUS, HANDLE, DATA, NAME, ATTRS, REPLY = 2, 101, 102, 103, 104, 105, 201
 LIST, READ, PAGES, SMALL, WRITE, NAMES, REST = range(7)
@@ -85,12 +85,5 @@ def seeds():
     yield 'types', LIST, BEGIN + answer(250, b'x') + answer(0) + answer(NAME, u32(0)) + answer(DATA, string(b'')) + EOF
 
 
-def main():
-    folder = os.path.join(sys.argv[1], 'sftp')
-    os.makedirs(folder, exist_ok=True)
-    for name, what, said in seeds():
-        with open(os.path.join(folder, name), 'wb') as f:
-            f.write(bytes([what]) + said)
-
-
-main()
+if __name__ == '__main__':
+    seed_files.write(seed_files.corpus(), 'sftp', ((name, bytes([what]) + said) for name, what, said in seeds()))

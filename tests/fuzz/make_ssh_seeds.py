@@ -3,9 +3,9 @@
 import base64
 import hashlib
 import hmac
-import os
 import struct
-import sys
+
+import seed_files
 
 HOST = b'[vault.example.net]:2222'
 
@@ -122,14 +122,5 @@ SEEDS = {
 }
 
 
-def main(corpus):
-    os.makedirs(os.path.join(corpus, 'ssh'), exist_ok=True)
-    for name, data in SEEDS.items():
-        with open(os.path.join(corpus, 'ssh', name), 'wb') as f:
-            f.write(data)
-
-
 if __name__ == '__main__':
-    if len(sys.argv) != 2:
-        sys.exit('usage: make_ssh_seeds.py CORPUS')
-    main(sys.argv[1])
+    seed_files.write(seed_files.corpus(), 'ssh', SEEDS.items())

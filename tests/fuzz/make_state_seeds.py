@@ -1,8 +1,8 @@
 #!/usr/bin/python3 -B
 """Make the seeds of fuzz_state, always the same: what workers say, and journals.    make_state_seeds.py CORPUS (writes CORPUS/state)"""
 import json
-import os
-import sys
+
+import seed_files
 
 UUID = '00000000-0000-4000-8000-000000000000'
 
@@ -66,14 +66,5 @@ SEEDS = {
 }
 
 
-def main(corpus):
-    os.makedirs(os.path.join(corpus, 'state'), exist_ok=True)
-    for name, data in SEEDS.items():
-        with open(os.path.join(corpus, 'state', name), 'wb') as f:
-            f.write(data)
-
-
 if __name__ == '__main__':
-    if len(sys.argv) != 2:
-        sys.exit('usage: make_state_seeds.py CORPUS')
-    main(sys.argv[1])
+    seed_files.write(seed_files.corpus(), 'state', SEEDS.items())
