@@ -77,6 +77,14 @@ point_name_parse(const char *name, time_t *t, unsigned int *suffix)
 	return (strcmp(name, again) == 0);
 }
 
+bool
+name_has_ending(const char *name, const char *ending)
+{
+	size_t n = strlen(name), e = strlen(ending);
+
+	return (n > e && strcmp(name + n - e, ending) == 0);
+}
+
 void
 time_rfc3339(time_t t, char out[RFC3339_LEN])
 {

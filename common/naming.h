@@ -22,6 +22,9 @@ void point_name(time_t t, unsigned int suffix, char out[NAMING_MAX]);
 /** point_name_parse(name, t, suffix): The reverse.  Returns whether ${name} is a point's name. */
 bool point_name_parse(const char *name, time_t *t, unsigned int *suffix);
 
+/** name_has_ending(name, ending): Whether ${name} ends with ${ending} (".partial", ...), and is more than that. */
+bool name_has_ending(const char *name, const char *ending);
+
 /** time_rfc3339(t, out): In UTC with whole seconds: "2026-11-22T01:30:00Z". */
 void time_rfc3339(time_t t, char out[RFC3339_LEN]);
 

@@ -59,14 +59,6 @@ add_machine(void *arg, const char *name, struct err *err)
 	return (name[0] == '.' || json_object_set_new_nocheck(lg->out->machines, name, json_false()) == 0 ? 0 : err_nomem(err));
 }
 
-static bool
-ends_with(const char *name, const char *ending)
-{
-	size_t n = strlen(name), e = strlen(ending);
-
-	return (n > e && strcmp(name + n - e, ending) == 0);
-}
-
 /* A name in a machine's folder. */
 static int
 take_name(struct looking *lg, const char *folder, const char *name, struct points *ps, struct err *err)
@@ -75,7 +67,7 @@ take_name(struct looking *lg, const char *folder, const char *name, struct point
 	char base[NAMING_MAX], key[2 * NAMING_MAX];
 	struct point *v;
 
-	lg->out->leftovers |= ends_with(name, ".partial") || ends_with(name, PLACE_NEW) || ends_with(name, PLACE_OLD);
+	lg->out->leftovers |= name_has_ending(name, ".partial") || name_has_ending(name, PLACE_NEW) || name_has_ending(name, PLACE_OLD);
 	if (!point_place_parse(name, base, &p.time, &p.suffix))
 		return (0);
 	if (ps->v == NULL || ps->n == ps->cap) {

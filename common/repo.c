@@ -157,15 +157,6 @@ struct listing {
 	bool		 places;	/* each folder, not each point */
 };
 
-static bool
-has_ending(const char *name, const char *ending)
-{
-	/* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): no list of points has entries and no memory */
-	size_t n = strlen(name), e = strlen(ending);
-
-	return (n > e && strcmp(name + n - e, ending) == 0);
-}
-
 bool
 point_place_parse(const char *name, char base[NAMING_MAX], time_t *t, unsigned int *suffix)
 {
@@ -174,7 +165,7 @@ point_place_parse(const char *name, char base[NAMING_MAX], time_t *t, unsigned i
 	if (n >= NAMING_MAX)
 		return (false);
 	memcpy(base, name, n + 1);
-	if (has_ending(name, PLACE_NEW) || has_ending(name, PLACE_OLD))
+	if (name_has_ending(name, PLACE_NEW) || name_has_ending(name, PLACE_OLD))
 		base[n - 4] = '\0';
 	return (point_name_parse(base, t, suffix));
 }
@@ -472,7 +463,7 @@ file_path(struct repo *r, const struct point *p, const char *name, unsigned int 
 
 	if (try >= sizeof(endings) / sizeof(endings[0]))
 		return (false);
-	if (try > 0 && (has_ending(p->name, PLACE_NEW) || has_ending(p->name, PLACE_OLD)))
+	if (try > 0 && (name_has_ending(p->name, PLACE_NEW) || name_has_ending(p->name, PLACE_OLD)))
 		return (false);
 	/* Where the folder is there, only the file is missing, unless it came just now. */
 	if (try > 0 && make_path(folder, p->folder, p->name, NULL, &ignored) == 0 && store_stat(r->st, folder, &sb, &ignored) == 0) {
@@ -578,7 +569,7 @@ sweep_partial(void *arg, const char *name, struct err *err)
 	struct sweep *s = arg;
 	char path[PATH_LEN], away[PATH_LEN], away_name[NAMING_MAX];
 
-	if (!has_ending(name, ".partial"))
+	if (!name_has_ending(name, ".partial"))
 		return (0);
 	snprintf(away_name, sizeof(away_name), "%.18s.%s.partial", name, s->token);
 	if (make_path(path, s->folder, name, NULL, err) == -1 || make_path(away, s->folder, away_name, NULL, err) == -1)
@@ -598,7 +589,7 @@ sweep_machine(void *arg, const char *name, struct err *err)
 	unsigned int before = *s->swept;
 	struct store_stat sb;
 
-	if (has_ending(name, ".partial") && strncmp(name, REPOSITORY_NAME, strlen(REPOSITORY_NAME)) == 0)
+	if (name_has_ending(name, ".partial") && strncmp(name, REPOSITORY_NAME, strlen(REPOSITORY_NAME)) == 0)
 		return (store_unlink(s->r->st, name, err) == -1 && err->code != ENOENT ? -1 : 0);
 	if (name[0] == '.')
 		return (0);
