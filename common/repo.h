@@ -17,6 +17,8 @@
 #include "naming.h"
 #include "store.h"
 
+#define REPOSITORY_NAME	"repository.json"
+
 struct repo {
 	struct store	*st;
 	char		 id[UUID_LEN];	/* empty when repository.json is missing or damaged */
@@ -66,6 +68,9 @@ int repo_all_places(struct repo *r, struct points *out, struct err *err);
 
 /** point_place_parse(name, base, t, suffix): The name of a point's folder, without its ending.  Returns whether it is one. */
 bool point_place_parse(const char *name, char base[NAMING_MAX], time_t *t, unsigned int *suffix);
+
+/** repo_is_lost_and_found(name, why): Whether what cannot be listed is a file system's own folder, which only root may read, and is no machine's. */
+bool repo_is_lost_and_found(const char *name, const struct err *why);
 
 /** repo_find(r, spec, out, err): The point that "VM@TIME" means.  Fails: -1 when there is none, or more than one. */
 int repo_find(struct repo *r, const char *spec, struct point *out, struct err *err);
