@@ -424,6 +424,15 @@ one_second(void **state)
 	assert_string_equal(name, P0 "-3");
 	assert_string_equal(listed("web"), P0 " " P0 "-2 " P0 "-3");
 	assert_int_equal(entries("web", ""), 3);
+	/* When earlier ones are gone, the next one still comes after those that stay: what is the latest is told by the name. */
+	assert_int_equal(rename("web/" P0, "gone-1"), 0);
+	assert_int_equal(rename("web/" P0 "-2", "gone-2"), 0);
+	assert_int_equal(make_point(repo, a, "web", T0, name, &err), 0);
+	assert_string_equal(name, P0 "-4");
+	/* But a name that is none of ours does not use up what there is. */
+	mkdir("web/" P0 "-4000000000", 0700);
+	assert_int_equal(make_point(repo, a, "web", T0, name, &err), 0);
+	assert_string_equal(name, P0 "-5");
 	lock_release(a);
 	lock_release(b);
 }
@@ -518,7 +527,7 @@ order_of_publishing(void **state)
 	buf_reset(&hooked->log);
 	assert_int_equal(make_point(watched, lk, "web", T0, NULL, &err), 0);
 	/* The name must be free of a point that is just being consolidated; the lock is looked at last. */
-	snprintf(want, sizeof(want), "create web/" P0 ".%s.partial/SHA256SUMS\nsync_dir web/" P0 ".%s.partial\nstat web/" P0 "\nstat web/" P0 ".new\n"
+	snprintf(want, sizeof(want), "create web/" P0 ".%s.partial/SHA256SUMS\nsync_dir web/" P0 ".%s.partial\nlist web\nstat web/" P0 "\nstat web/" P0 ".new\n"
 	    "stat web/" P0 ".old\nopen .locks/run-%s.lock\n"
 	    "rename web/" P0 ".%s.partial\nsync_dir web\n", lock_token(lk), lock_token(lk), lock_token(lk), lock_token(lk));
 	if (strstr(hooked->log.ptr, want) == NULL)
