@@ -15,6 +15,7 @@
 
 #include "io.h"
 #include "partial.h"
+#include "steady.h"
 #include "target.h"
 #include "tool.h"
 
@@ -55,7 +56,7 @@ wait_once(struct nbd *n, time_t until, const char *doing, struct err *err)
 {
 	if (nbd_poll(n->h, POLL_MS) == -1)
 		return (failed(n, doing, err));
-	if (time(NULL) > until)
+	if (steady_seconds() > until)
 		return (err_plain(err, ETIMEDOUT, "cannot %s %s: no answer for %d s", doing, n->name, DEADLINE_S));
 	return (0);
 }
@@ -64,7 +65,7 @@ wait_once(struct nbd *n, time_t until, const char *doing, struct err *err)
 static int
 complete(struct nbd *n, int64_t cookie, const char *doing, struct err *err)
 {
-	time_t until = time(NULL) + DEADLINE_S;
+	time_t until = steady_seconds() + DEADLINE_S;
 	int r;
 
 	if (cookie == -1)
@@ -78,7 +79,7 @@ complete(struct nbd *n, int64_t cookie, const char *doing, struct err *err)
 static int
 wait_connected(struct nbd *n, int started, struct err *err)
 {
-	time_t until = time(NULL) + DEADLINE_S;
+	time_t until = steady_seconds() + DEADLINE_S;
 
 	if (started == -1)
 		return (failed(n, "connect to", err));
@@ -237,7 +238,7 @@ nbd_zero_range(struct target *t, uint64_t offset, uint64_t length, struct err *e
 static int
 finish(struct nbd *n, struct err *err)
 {
-	time_t until = time(NULL) + DEADLINE_S;
+	time_t until = steady_seconds() + DEADLINE_S;
 
 	if (nbd_can_flush(n->h) == 1 && complete(n, nbd_aio_flush(n->h, NBD_NULL_COMPLETION, 0), "flush", err) == -1)
 		return (-1);
