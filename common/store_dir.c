@@ -175,7 +175,9 @@ dir_list(struct store *st, const char *path, int (*fn)(void *, const char *, str
 	int fd, rc = 0;
 	DIR *d;
 
-	if ((fd = openat(dir_of(st)->fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) == -1 || (d = fdopendir(fd)) == NULL) {
+	/* A machine's folder may be elsewhere, by a link; what is deeper, and perhaps about to be removed, may not. */
+	if ((fd = openat(dir_of(st)->fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (strchr(path, '/') != NULL ? O_NOFOLLOW : 0))) == -1 ||
+	    (d = fdopendir(fd)) == NULL) {
 		failed(st, path, "cannot list", err);
 		io_close(&fd);
 		return (-1);

@@ -566,6 +566,33 @@ swept(void **state)
 	assert_int_equal(n, 0);
 }
 
+/* Whoever can write into a repository cannot have anything removed that is not in it. */
+static void
+not_beyond(void **state)
+{
+	struct point p = { .folder = "web", .name = P0, .time = T0, .suffix = 1 };
+	struct lock *lk;
+	struct err err = ERR_INIT;
+	unsigned int n;
+
+	(void)state;
+	must_run("web", T0 + 1);
+	mkdir("precious", 0700);
+	write_text("precious/file", "x");
+	assert_int_equal(symlink("../precious", "web/" P0 "." DEAD_TOKEN ".partial"), 0);
+	write_text("web/" P0 ".eeeeeeeeeeeeeeee.partial", "a file");
+	assert_int_equal(symlink("../precious", "web/" P0), 0);
+	assert_int_equal(repo_sweep(repo, ME, &n, &err), 0);
+	assert_int_equal(n, 2);
+	assert_true(exists("precious/file"));
+	assert_int_equal(entries("web", ".partial"), 0);
+	assert_non_null(lk = lock_alone(repo->st, ME, &err));
+	assert_int_equal(repo_remove(repo, lk, &p, &err), 0);
+	assert_true(exists("precious/file"));
+	assert_false(exists("web/" P0));
+	lock_release(lk);
+}
+
 /* Folders that no run made: lost+found, where the repository is the root of a file system. */
 static void
 not_swept(void **state)
@@ -987,7 +1014,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(names_of_machines), cmocka_unit_test(long_names), cmocka_unit_test(names_of_points), TEST(specs),
 		TEST(listed_in_order_of_time), TEST(pruned), TEST(one_second), TEST(never_replaced), TEST(ended_without_a_trace),
-		TEST(not_published_without_the_lock), TEST(order_of_publishing), TEST(swept), TEST(not_swept), TEST(not_swept_beside_a_live_run),
+		TEST(not_published_without_the_lock), TEST(order_of_publishing), TEST(swept), TEST(not_beyond), TEST(not_swept), TEST(not_swept_beside_a_live_run),
 		TEST(swept_while_it_slept), TEST(closed_folders), TEST(sweep_fails), TEST(two_runs_meet), TEST(a_run_meets_a_sweep), TEST(a_run_meets_one_that_fails),
 		TEST(a_reader_meets_others), TEST(two_make_it), TEST(formats),
 	};
