@@ -108,6 +108,13 @@ repo_open(const char *url, bool make, struct err *err)
 	return (st != NULL ? repo_open_in(st, make, err) : NULL);
 }
 
+/* As a disk or a file system that is broken says it. */
+static bool
+is_beyond_reading(int code)
+{
+	return (code == EIO || code == EUCLEAN || code == ELOOP);
+}
+
 struct repo *
 repo_open_in(struct store *st, bool make, struct err *err)
 {
@@ -122,7 +129,7 @@ repo_open_in(struct store *st, bool make, struct err *err)
 	r->st = st;
 	rc = read_repository_json(r, REPOSITORY_NAME, err);
 	/* Nothing in it is needed to restore: one that is damaged is as good as none.  A writer puts it aside. */
-	if (rc == -1 && err->code == EBADMSG) {
+	if (rc == -1 && (err->code == EBADMSG || (!make && is_beyond_reading(err->code)))) {
 		if (!make)
 			err->code = ENOENT;
 		else if (set_aside(r, err) == 0)

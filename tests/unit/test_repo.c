@@ -1007,6 +1007,52 @@ formats(void **state)
 	assert_false(exists("repository.json"));
 }
 
+/* The disk is bad just where repository.json lies: whoever reads needs nothing of it. */
+static void
+not_readable(void **state)
+{
+	struct err err = ERR_INIT;
+	struct hook_store *h = hook_open(folder);
+	struct repo *r;
+
+	(void)state;
+	h->fail_op = "open";
+	h->fail_code = EIO;
+	r = repo_open_in(&h->st, false, &err);
+	assert_non_null(r);
+	assert_string_equal(r->id, "");
+	repo_close(r);
+	/* Whoever writes says so, and makes no second one. */
+	h = hook_open(folder);
+	h->fail_op = "open";
+	h->fail_code = EIO;
+	assert_null(repo_open_in(&h->st, true, &err));
+	assert_int_equal(err.code, EIO);
+	/* That it is out of reach says nothing. */
+	h = hook_open(folder);
+	h->fail_op = "open";
+	h->fail_code = ECONNRESET;
+	assert_null(repo_open_in(&h->st, false, &err));
+}
+
+/* A file in the place of a point's folder is a point that is damaged, as one without its files. */
+static void
+file_for_a_folder(void **state)
+{
+	struct point p = { .folder = "web", .name = P0, .time = T0, .suffix = 1 };
+	struct manifest m = MANIFEST_INIT;
+	struct err err = ERR_INIT;
+
+	(void)state;
+	mkdir("web", 0700);
+	write_text("web/" P0, "a file");
+	assert_int_equal(repo_manifest(repo, &p, &m, &err), -1);
+	assert_int_equal(err.code, ENOENT);
+	assert_false(repo_is_pruned(repo, &p));
+	assert_null(repo_file(repo, &p, "index.bin", &err));
+	assert_int_equal(err.code, ENOENT);
+}
+
 int
 main(void)
 {
@@ -1016,7 +1062,7 @@ main(void)
 		TEST(listed_in_order_of_time), TEST(pruned), TEST(one_second), TEST(never_replaced), TEST(ended_without_a_trace),
 		TEST(not_published_without_the_lock), TEST(order_of_publishing), TEST(swept), TEST(not_beyond), TEST(not_swept), TEST(not_swept_beside_a_live_run),
 		TEST(swept_while_it_slept), TEST(closed_folders), TEST(sweep_fails), TEST(two_runs_meet), TEST(a_run_meets_a_sweep), TEST(a_run_meets_one_that_fails),
-		TEST(a_reader_meets_others), TEST(two_make_it), TEST(formats),
+		TEST(a_reader_meets_others), TEST(two_make_it), TEST(formats), TEST(not_readable), TEST(file_for_a_folder),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
