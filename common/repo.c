@@ -578,6 +578,23 @@ struct sweep {
 	const char	*folder;
 };
 
+/* "<point>.<token of a lock>.partial"; whatever else has that ending (a download) is not ours. */
+static bool
+is_partial(const char *name)
+{
+	size_t n = strlen(name), tail = sizeof(".0123456789abcdef.partial") - 1;
+	char point[NAMING_MAX], base[NAMING_MAX];
+	unsigned int suffix;
+	time_t t;
+
+	if (n <= tail || n >= sizeof(point) || !has_ending(name, ".partial") || name[n - tail] != '.' ||
+	    strspn(name + n - tail + 1, "0123456789abcdef") != 16)
+		return (false);
+	memcpy(point, name, n - tail);
+	point[n - tail] = '\0';
+	return (point_place_parse(point, base, &t, &suffix));
+}
+
 /* Renamed first, so that a writer who was only asleep cannot publish what is half removed. */
 static int
 sweep_partial(void *arg, const char *name, struct err *err)
@@ -585,7 +602,7 @@ sweep_partial(void *arg, const char *name, struct err *err)
 	struct sweep *s = arg;
 	char path[PATH_LEN], away[PATH_LEN], away_name[NAMING_MAX];
 
-	if (!has_ending(name, ".partial"))
+	if (!is_partial(name))
 		return (0);
 	snprintf(away_name, sizeof(away_name), "%.18s.%s.partial", name, s->token);
 	if (make_path(path, s->folder, name, NULL, err) == -1 || make_path(away, s->folder, away_name, NULL, err) == -1)

@@ -553,9 +553,14 @@ swept(void **state)
 	mkdir("web/" P0 ".new", 0700);
 	write_text("repository.json.01234567.partial", "{");
 	write_text("notes.partial", "not ours");
+	mkdir("web/download.partial", 0700);
+	mkdir("web/" P0 ".partial", 0700);
+	mkdir("web/" P0 ".0123456789ABCDEF.partial", 0700);
+	write_text("web/film." DEAD_TOKEN ".partial", "nor this");
 	assert_int_equal(repo_sweep(watched, ME, &n, &err), 0);
 	assert_int_equal(n, 2);
-	assert_int_equal(entries("web", ".partial") + entries("db", ".partial") + entries(".locks", ""), 0);
+	assert_int_equal(entries("web", ".partial"), 4);
+	assert_int_equal(entries("db", ".partial") + entries(".locks", ""), 0);
 	assert_false(exists("repository.json.01234567.partial"));
 	assert_true(exists("notes.partial") && exists("web/" P0 ".new") && exists("repository.json"));
 	assert_string_equal(listed("web"), P0);
