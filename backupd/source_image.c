@@ -76,16 +76,27 @@ open_image(struct image *im, const char *path, bool allow_in_use, struct err *er
 	return (0);
 }
 
+static bool
+is_settled(const struct image *im)
+{
+	return (S_ISREG(im->opened.st_mode) && !im->s.in_use && im->opened.st_mtim.tv_sec + SETTLE_S < time(NULL));
+}
+
 /*
  * A file that was written in the last moments may be written once more without its time telling: file systems' clocks tick in milliseconds
- * only.
+ * only.  And whoever has mapped it (mmap(2)) may write again to what is not yet on the disk: once it is, the next write sets the file's time.
  */
 static int
 identify(struct image *im, struct err *err)
 {
 	const struct stat *sb = &im->opened;
 
-	if (!S_ISREG(sb->st_mode) || im->s.in_use || sb->st_mtim.tv_sec + SETTLE_S >= time(NULL))
+	if (!is_settled(im) ||
+	    sync_file_range(im->fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER) == -1)
+		return (0);
+	if (fstat(im->fd, &im->opened) == -1)
+		return (err_set(err, errno, "cannot look at the image %s", im->s.path));
+	if (!is_settled(im))
 		return (0);
 	if (asprintf(&im->s.identity, "%llx:%llx:%llu:%lld.%09ld:%lld.%09ld", (unsigned long long)sb->st_dev, (unsigned long long)sb->st_ino,
 	    (unsigned long long)sb->st_size, (long long)sb->st_mtim.tv_sec, sb->st_mtim.tv_nsec, (long long)sb->st_ctim.tv_sec,

@@ -24,11 +24,11 @@ int
 compact_prune(struct repo *r, const struct prune_job *job, const struct compact_how *how, struct prune *p, struct compact_stats *stats,
     struct err *err)
 {
-	struct lock *lk = lock_alone_wait(r->st, how->program, how->wait_s, how->stop, err);
+	struct lock *lk;
 	int rc;
 
 	memset(stats, 0, sizeof(*stats));
-	if (lk == NULL)
+	if (repo_must_be_one(r, err) == -1 || (lk = lock_alone_wait(r->st, how->program, how->wait_s, how->stop, err)) == NULL)
 		return (-1);
 	if ((rc = prune_run(r, lk, job, how->stop, p, err)) == 0)
 		pack(r, lk, how, stats);

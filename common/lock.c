@@ -222,10 +222,10 @@ lock_check(struct lock *lk, struct err *err)
 	struct holder h;
 
 	*err = (struct err)ERR_INIT;
-	if (read_holder(lk->st, lk->path, &h, err) == 0 && strcmp(h.token, lk->wordless ? "" : lk->token) == 0)
+	if (read_holder(lk->st, lk->path, &h, err) == 0 && err->code == 0 && strcmp(h.token, lk->wordless ? "" : lk->token) == 0)
 		return (0);
-	/* Storage that is out of reach says nothing about the lock, nor does a lack of memory here. */
-	if (err->code == ETIMEDOUT || err->code == ECONNRESET || err->code == ENOMEM)
+	/* Storage that is out of reach, or does not let us read, says nothing about the lock, nor does a lack of memory here. */
+	if (err->code != 0 && err->code != ENOENT)
 		return (err_wrap(err, "cannot look at the lock"));
 	return (err_set(err, 0, "%s/%s: the lock was taken away: this process was stopped or cut off for minutes; run it again", lk->st->url,
 	    lk->path));
@@ -444,6 +444,7 @@ lock_token(const struct lock *lk)
 int
 lock_end(struct lock *lk, struct err *err)
 {
+	struct err why = ERR_INIT;
 	int rc = 0;
 
 	if (lk->renewing) {
@@ -453,8 +454,13 @@ lock_end(struct lock *lk, struct err *err)
 		pthread_mutex_unlock(&lk->mutex);
 		pthread_join(lk->renewer, NULL);
 	}
-	if (lk->path[0] != '\0' && lock_check(lk, &(struct err)ERR_INIT) == 0)
+	/* What is another's by now is left to it, and nothing is wrong; what cannot be looked at may still be ours. */
+	if (lk->path[0] != '\0' && lock_check(lk, &why) == 0)
 		rc = store_unlink(lk->st, lk->path, err);
+	else if (why.code != 0) {
+		*err = why;
+		rc = -1;
+	}
 	pthread_mutex_destroy(&lk->mutex);
 	pthread_cond_destroy(&lk->wake);
 	free(lk->program);

@@ -38,7 +38,7 @@ struct lock *lock_alone_wait(struct store *st, const char *program, unsigned int
 /** lock_token(lk): 16 hexadecimal digits that name this lock. */
 const char *lock_token(const struct lock *lk);
 
-/** lock_check(lk, err): Fails: -1 when the lock is no longer ours: somebody broke it, or removed it. */
+/** lock_check(lk, err): Fails: -1 when the lock is no longer ours: somebody broke it, or removed it (err->code is 0), or when that cannot be told. */
 int lock_check(struct lock *lk, struct err *err);
 
 /**
@@ -47,7 +47,7 @@ int lock_check(struct lock *lk, struct err *err);
  */
 int lock_is_held(struct lock *lk, const char *token, struct err *err);
 
-/** lock_end(lk, err): Give it up.  Fails: -1 when its file cannot be removed, and holds off others until it is old.  ${lk} is gone in any case. */
+/** lock_end(lk, err): Give it up.  Fails: -1 when its file cannot be looked at or removed, and holds off others until it is old.  ${lk} is gone in any case. */
 int lock_end(struct lock *lk, struct err *err);
 
 /** lock_release(lk): The same, where nothing can be done about a failure; harmless on NULL. */

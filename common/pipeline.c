@@ -201,6 +201,7 @@ pipeline_new(const struct pipeline_ops *ops, void *ctx, void **jobs, size_t njob
     struct err *err)
 {
 	struct pipeline *pl = calloc(1, sizeof(*pl));
+	pthread_condattr_t steady;
 
 	if (ops->fill == NULL)
 		nreaders = 0;
@@ -219,7 +220,10 @@ pipeline_new(const struct pipeline_ops *ops, void *ctx, void **jobs, size_t njob
 	pl->jobs = jobs;
 	pl->njobs = njobs;
 	pthread_mutex_init(&pl->lock, NULL);
-	pthread_cond_init(&pl->room, NULL);
+	pthread_condattr_init(&steady);
+	pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);
+	pthread_cond_init(&pl->room, &steady);
+	pthread_condattr_destroy(&steady);
 	pthread_cond_init(&pl->given_cond, NULL);
 	pthread_cond_init(&pl->work, NULL);
 	pthread_cond_init(&pl->done, NULL);
@@ -237,7 +241,7 @@ wait_until(struct pipeline *pl, size_t busy, unsigned int ms)
 	struct timespec until;
 	int rc = 0;
 
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += (time_t)(ms / 1000);
 	until.tv_nsec += (long)(ms % 1000) * 1000000;
 	if (until.tv_nsec >= 1000000000) {

@@ -163,14 +163,32 @@ give_name(struct point_writer *pw, const char *name, struct err *err)
 	return (store_sync_dir(pw->r->st, pw->point.folder, err));
 }
 
+/* The highest suffix that a folder of the point's time has, 0 without one: the name of an earlier point that was pruned is free, but a later one goes on from there. */
+static int
+last_suffix(const struct point_writer *pw, unsigned int *last, struct err *err)
+{
+	struct points ps = POINTS_INIT;
+	int rc = repo_places(pw->r, pw->point.folder, &ps, err);
+
+	*last = 0;
+	for (size_t i = 0; rc == 0 && i < ps.n; i++)
+		if (ps.v[i].time == pw->point.time && ps.v[i].suffix > *last && ps.v[i].suffix < SUFFIX_MAX)
+			*last = ps.v[i].suffix;
+	points_free(&ps);
+	return (rc);
+}
+
 /* The next free name of the point's time. */
 static int
 give_free_name(struct point_writer *pw, struct err *err)
 {
 	struct point *p = &pw->point;
+	unsigned int last;
 	int is_free;
 
-	for (p->suffix = 1; p->suffix <= SUFFIX_MAX; p->suffix++) {
+	if (last_suffix(pw, &last, err) == -1)
+		return (-1);
+	for (p->suffix = last + 1; p->suffix <= SUFFIX_MAX; p->suffix++) {
 		point_name(p->time, p->suffix, p->name);
 		if ((is_free = point_name_is_free(pw->r, p, err)) == -1)
 			return (-1);

@@ -105,6 +105,13 @@ repo_open(const char *url, bool make, struct err *err)
 	return (st != NULL ? repo_open_in(st, make, err) : NULL);
 }
 
+/* As a disk or a file system that is broken says it. */
+static bool
+is_beyond_reading(int code)
+{
+	return (code == EIO || code == EUCLEAN || code == ELOOP);
+}
+
 struct repo *
 repo_open_in(struct store *st, bool make, struct err *err)
 {
@@ -119,7 +126,7 @@ repo_open_in(struct store *st, bool make, struct err *err)
 	r->st = st;
 	rc = read_repository_json(r, REPOSITORY_NAME, err);
 	/* Nothing in it is needed to restore: one that is damaged is as good as none.  A writer puts it aside. */
-	if (rc == -1 && err->code == EBADMSG) {
+	if (rc == -1 && (err->code == EBADMSG || (!make && is_beyond_reading(err->code)))) {
 		if (!make)
 			err->code = ENOENT;
 		else if (set_aside(r, err) == 0)
@@ -326,6 +333,23 @@ struct sweep {
 	const char	*folder;
 };
 
+/* "<point>.<token of a lock>.partial"; whatever else has that ending (a download) is not ours. */
+static bool
+is_partial(const char *name)
+{
+	size_t n = strlen(name), tail = sizeof(".0123456789abcdef.partial") - 1;
+	char point[NAMING_MAX], base[NAMING_MAX];
+	unsigned int suffix;
+	time_t t;
+
+	if (n <= tail || n >= sizeof(point) || !name_has_ending(name, ".partial") || name[n - tail] != '.' ||
+	    strspn(name + n - tail + 1, "0123456789abcdef") != 16)
+		return (false);
+	memcpy(point, name, n - tail);
+	point[n - tail] = '\0';
+	return (point_place_parse(point, base, &t, &suffix));
+}
+
 /* Renamed first, so that a writer who was only asleep cannot publish what is half removed. */
 static int
 sweep_partial(void *arg, const char *name, struct err *err)
@@ -333,7 +357,7 @@ sweep_partial(void *arg, const char *name, struct err *err)
 	struct sweep *s = arg;
 	char path[PATH_LEN], away[PATH_LEN], away_name[NAMING_MAX];
 
-	if (!name_has_ending(name, ".partial"))
+	if (!is_partial(name))
 		return (0);
 	snprintf(away_name, sizeof(away_name), "%.18s.%s.partial", name, s->token);
 	if (make_path(path, s->folder, name, NULL, err) == -1 || make_path(away, s->folder, away_name, NULL, err) == -1)

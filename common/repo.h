@@ -133,6 +133,9 @@ int repo_unlist(struct repo *r, const struct point *p, struct err *err);
  */
 int repo_remove(struct repo *r, struct lock *lk, const struct point *p, struct err *err);
 
+/** repo_must_be_one(r, err): Fails: -1 when ${r}, opened without making it, is some other folder: nothing in it is ours to remove. */
+int repo_must_be_one(struct repo *r, struct err *err);
+
 /** repo_remove_empty(r, err): Remove machines' folders that have nothing in them: somebody died before he came to.  Fails: -1. */
 int repo_remove_empty(struct repo *r, struct err *err);
 

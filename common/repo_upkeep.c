@@ -115,6 +115,21 @@ repo_remove(struct repo *r, struct lock *lk, const struct point *p, struct err *
 }
 
 int
+repo_must_be_one(struct repo *r, struct err *err)
+{
+	struct points ps = POINTS_INIT;
+	int rc;
+
+	if (r->id[0] != '\0')
+		return (0);
+	rc = repo_all_points(r, &ps, err);
+	if (rc == 0 && ps.n == 0)
+		rc = err_plain(err, ENOENT, "%s has neither a repository.json nor restore points: it is no repository (is it mounted, and written so?)", r->st->url);
+	points_free(&ps);
+	return (rc);
+}
+
+int
 repo_remove_empty(struct repo *r, struct err *err)
 {
 	struct err ignored = ERR_INIT;

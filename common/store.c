@@ -280,5 +280,12 @@ out:
 int
 store_remove_tree(struct store *st, const char *path, struct err *err)
 {
+	struct store_stat sb;
+
+	if (store_stat(st, path, &sb, err) == -1)
+		return (-1);
+	/* What a link leads to is not in the repository. */
+	if (!sb.is_dir)
+		return (store_unlink(st, path, err));
 	return (remove_tree(st, path, TREE_DEPTH, err));
 }

@@ -154,7 +154,7 @@ int store_read_small(struct store *st, const char *path, size_t max, struct buf 
 /** store_write_small(st, path, text, err): Make a new file, durable, with all of ${text}.  Its name is not durable yet.  Fails: -1. */
 int store_write_small(struct store *st, const char *path, const struct buf *text, struct err *err);
 
-/** store_remove_tree(st, path, err): Remove a folder and all in it, folders to a depth of four. */
+/** store_remove_tree(st, path, err): Remove a folder and all in it, folders to a depth of four; a link or a file by itself. */
 int store_remove_tree(struct store *st, const char *path, struct err *err);
 
 /* The kinds of storage. */

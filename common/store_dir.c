@@ -49,6 +49,15 @@ failed(struct store *st, const char *path, const char *doing, struct err *err)
 	return (err_set(err, errno, "%s %s/%s", doing, st->url, path));
 }
 
+/* A file in the place of a folder, as a repair of the file system may leave one, has none in it: to SFTP servers, too, that is the same as none. */
+static int
+failed_inside(struct store *st, const char *path, const char *doing, struct err *err)
+{
+	if (errno == ENOTDIR)
+		errno = ENOENT;
+	return (failed(st, path, doing, err));
+}
+
 /* A folder that was just made must not be gone, with all in it, after a power cut. */
 static int
 sync_parent(const char *path, struct err *err)
@@ -152,7 +161,7 @@ dir_stat(struct store *st, const char *path, struct store_stat *out, struct err 
 	struct stat sb;
 
 	if (fstatat(dir_of(st)->fd, path, &sb, AT_SYMLINK_NOFOLLOW) == -1)
-		return (failed(st, path, "cannot look at", err));
+		return (failed_inside(st, path, "cannot look at", err));
 	out->is_dir = S_ISDIR(sb.st_mode);
 	out->size = (uint64_t)sb.st_size;
 	out->mtime = sb.st_mtim.tv_sec;
@@ -175,7 +184,9 @@ dir_list(struct store *st, const char *path, int (*fn)(void *, const char *, str
 	int fd, rc = 0;
 	DIR *d;
 
-	if ((fd = openat(dir_of(st)->fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) == -1 || (d = fdopendir(fd)) == NULL) {
+	/* A machine's folder may be elsewhere, by a link; what is deeper, and perhaps about to be removed, may not. */
+	if ((fd = openat(dir_of(st)->fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (strchr(path, '/') != NULL ? O_NOFOLLOW : 0))) == -1 ||
+	    (d = fdopendir(fd)) == NULL) {
 		failed(st, path, "cannot list", err);
 		io_close(&fd);
 		return (-1);
@@ -252,7 +263,10 @@ file_open(struct store *st, const char *path, int flags, const char *doing, stru
 
 	/* O_NONBLOCK: a fifo in a repository must not hold us. */
 	if ((fd = openat(dir_of(st)->fd, path, flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600)) == -1) {
-		failed(st, path, doing, err);
+		if ((flags & O_CREAT) == 0)
+			failed_inside(st, path, doing, err);
+		else
+			failed(st, path, doing, err);
 		return (NULL);
 	}
 	snprintf(name, sizeof(name), "%s/%s", st->url, path);

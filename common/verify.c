@@ -10,6 +10,8 @@
 
 #define SUMS_NAME	"SHA256SUMS"
 #define SUMS_MAX	((size_t)64 << 10)
+#define SUMS_LINE	67u		/* bytes of the shortest line */
+#define SUMS_LINES	(SUMS_MAX / SUMS_LINE)
 #define READ_CHUNK	((size_t)4 << 20)
 
 struct sums {
@@ -110,7 +112,7 @@ check_sum(const struct sums *s, const char *name, const char *want, struct err *
 static char *
 parse_sum(char *line)
 {
-	if (strlen(line) < 67 || strspn(line, "0123456789abcdef") != 64 || line[64] != ' ' || (line[65] != ' ' && line[65] != '*') ||
+	if (strlen(line) < SUMS_LINE || strspn(line, "0123456789abcdef") != 64 || line[64] != ' ' || (line[65] != ' ' && line[65] != '*') ||
 	    strchr(line + 66, '/') != NULL)
 		return (NULL);
 	line[64] = '\0';
@@ -126,16 +128,27 @@ damage(const struct sums *s, const char *text)
 	damaged(s, SUMS_NAME, &why);
 }
 
+static bool
+is_among(const char *name, const char *const *names, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(names[i], name) == 0)
+			return (true);
+	return (false);
+}
+
 int
 verify_sums(struct repo *r, const struct point *p, const struct manifest *m, bool archive, const struct verify_ops *ops, void *arg,
     struct err *err)
 {
 	const struct sums s = { r, p, m, archive, ops, arg };
 	const char *must[] = { MANIFEST_NAME, INDEX_MEMBER, m->archive.file };
-	bool seen[3] = { false, false, false };
+	const char *names[SUMS_LINES];
 	char *line, *save = NULL, *name;
 	struct err why = ERR_INIT;
 	struct buf sums = BUF_INIT;
+	bool twice = false;
+	size_t n = 0;
 	int rc = -1;
 
 	if (repo_read_small(r, p, SUMS_NAME, SUMS_MAX, &sums, &why) == -1) {
@@ -148,13 +161,19 @@ verify_sums(struct repo *r, const struct point *p, const struct manifest *m, boo
 			damage(&s, SUMS_NAME " has a line that is none of sha256sum's");
 			continue;
 		}
-		for (size_t i = 0; i < 3; i++)
-			seen[i] = seen[i] || strcmp(name, must[i]) == 0;
+		/* Each file is read once, however often it is named. */
+		if (is_among(name, names, n) || n == SUMS_LINES) {
+			if (!twice)
+				damage(&s, SUMS_NAME " names a file twice");
+			twice = true;
+			continue;
+		}
+		names[n++] = name;
 		if (check_sum(&s, name, line, err) == -1)
 			goto out;
 	}
 	for (size_t i = 0; i < 3; i++)
-		if (!seen[i])
+		if (!is_among(must[i], names, n))
 			damage(&s, SUMS_NAME " does not name all files of the point");
 	rc = 0;
 out:

@@ -14,6 +14,7 @@
 
 #include "io.h"
 #include "libvirt_api.h"
+#include "steady.h"
 
 #define CHECK_S		60
 #define DEFINE_S	180
@@ -187,13 +188,13 @@ static int
 listen_to(int fd, int seconds, char *text, size_t n)
 {
 	struct pollfd pfd = { .fd = fd, .events = POLLIN };
-	time_t until = time(NULL) + seconds;
+	time_t until = steady_seconds() + seconds;
 	size_t len = 0;
 	ssize_t got = 1;
 	int r;
 
 	while (got > 0 && len < n - 1) {
-		if (time(NULL) >= until)
+		if (steady_seconds() >= until)
 			return (-1);
 		if ((r = poll(&pfd, 1, 1000)) == 0 || (r == -1 && errno == EINTR))
 			continue;

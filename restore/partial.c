@@ -31,6 +31,8 @@ partial_begin(struct partial *p, const char *path, bool force, struct err *err)
 {
 	*p = (struct partial)PARTIAL_INIT;
 	p->force = force;
+	if (path[0] == '\0')
+		return (err_set(err, 0, "the target has no name: write one"));
 	if ((p->path = strdup(path)) == NULL || asprintf(&p->temporary, "%s.partial", path) == -1) {
 		p->temporary = NULL;
 		return (err_nomem(err));
@@ -45,6 +47,7 @@ partial_begin(struct partial *p, const char *path, bool force, struct err *err)
 int
 partial_create(struct partial *p, struct err *err)
 {
+	struct stat sb;
 	int fd;
 
 	if (p->force)
@@ -55,8 +58,25 @@ partial_create(struct partial *p, struct err *err)
 			    p->temporary));
 		return (err_set(err, errno, "cannot make %s%s", p->temporary, errno == ENOENT ? " (the folder that it is in must be there)" : ""));
 	}
+	if (fstat(fd, &sb) == -1) {
+		err_set(err, errno, "cannot look at %s", p->temporary);
+		unlink(p->temporary);
+		io_close(&fd);
+		return (-1);
+	}
 	p->made = true;
+	p->dev = sb.st_dev;
+	p->ino = sb.st_ino;
 	return (fd);
+}
+
+/* Another restore to the same file, with --force, takes away what it finds, and makes its own. */
+static bool
+is_ours(const struct partial *p)
+{
+	struct stat sb;
+
+	return (p->made && lstat(p->temporary, &sb) == 0 && sb.st_dev == p->dev && sb.st_ino == p->ino);
 }
 
 static int
@@ -80,8 +100,11 @@ sync_folder(const struct partial *p, struct err *err)
 static int
 give_name(struct partial *p, struct err *err)
 {
-	int r = renameat2(AT_FDCWD, p->temporary, AT_FDCWD, p->path, p->force ? 0 : RENAME_NOREPLACE);
+	int r;
 
+	if (!is_ours(p))
+		return (err_set(err, 0, "%s was taken away: another restore to %s, with --force, is under way", p->temporary, p->path));
+	r = renameat2(AT_FDCWD, p->temporary, AT_FDCWD, p->path, p->force ? 0 : RENAME_NOREPLACE);
 	if (r == -1 && (errno == EINVAL || errno == ENOSYS)) {
 		if (partial_check(p->path, p->force, err) == -1)
 			return (-1);
@@ -107,7 +130,7 @@ partial_publish(struct partial *p, int fd, struct err *err)
 void
 partial_end(struct partial *p)
 {
-	if (p->made)
+	if (is_ours(p))
 		unlink(p->temporary);
 	free(p->path);
 	free(p->temporary);

@@ -7,6 +7,7 @@
 #define OVB_PARTIAL_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "err.h"
 
@@ -14,7 +15,9 @@ struct partial {
 	char	*path, *temporary;
 	char	*left;		/* a sentence: what is left where, should the program be ended at once */
 	bool	 force;
-	bool	 made;		/* the temporary file is ours, and still there */
+	bool	 made;		/* the temporary file is ours, and still there ... */
+	dev_t	 dev;		/* ... if it is this one */
+	ino_t	 ino;
 };
 
 #define PARTIAL_INIT	{ .path = NULL }
@@ -28,7 +31,7 @@ int partial_begin(struct partial *p, const char *path, bool force, struct err *e
 /** partial_create(p, err): Make the temporary file.  Returns its descriptor, to read and write, or -1. */
 int partial_create(struct partial *p, struct err *err);
 
-/** partial_publish(p, fd, err): fsync ${fd}, rename, fsync the folder.  Fails: -1. */
+/** partial_publish(p, fd, err): fsync ${fd}, rename, fsync the folder.  Fails: -1, also when another restore with --force has taken the temporary file's place. */
 int partial_publish(struct partial *p, int fd, struct err *err);
 
 /** partial_end(p): Remove what was not published; harmless on an empty one. */

@@ -15,6 +15,7 @@
 
 #include "io.h"
 #include "partial.h"
+#include "steady.h"
 #include "target.h"
 #include "tool.h"
 
@@ -30,6 +31,7 @@ struct nbd {
 	pthread_mutex_t	 lock;		/* guards h */
 	struct nbd_handle *h;
 	struct partial	 partial;	/* of a qcow2 file */
+	int		 fd;		/* of it, unused, until it gets its name: it must be the same one then */
 };
 
 static const struct target_ops nbd_ops, qcow2_ops;
@@ -55,7 +57,7 @@ wait_once(struct nbd *n, time_t until, const char *doing, struct err *err)
 {
 	if (nbd_poll(n->h, POLL_MS) == -1)
 		return (failed(n, doing, err));
-	if (time(NULL) > until)
+	if (steady_seconds() > until)
 		return (err_plain(err, ETIMEDOUT, "cannot %s %s: no answer for %d s", doing, n->name, DEADLINE_S));
 	return (0);
 }
@@ -64,7 +66,7 @@ wait_once(struct nbd *n, time_t until, const char *doing, struct err *err)
 static int
 complete(struct nbd *n, int64_t cookie, const char *doing, struct err *err)
 {
-	time_t until = time(NULL) + DEADLINE_S;
+	time_t until = steady_seconds() + DEADLINE_S;
 	int r;
 
 	if (cookie == -1)
@@ -78,7 +80,7 @@ complete(struct nbd *n, int64_t cookie, const char *doing, struct err *err)
 static int
 wait_connected(struct nbd *n, int started, struct err *err)
 {
-	time_t until = time(NULL) + DEADLINE_S;
+	time_t until = steady_seconds() + DEADLINE_S;
 
 	if (started == -1)
 		return (failed(n, "connect to", err));
@@ -103,6 +105,7 @@ nbd_new(const struct target_ops *target_ops, const char *name, uint64_t size, st
 	}
 	pthread_mutex_init(&n->lock, NULL);
 	n->t.ops = target_ops;
+	n->fd = -1;
 	n->size = size;
 	if ((n->h = nbd_create()) == NULL || nbd_add_meta_context(n->h, LIBNBD_CONTEXT_BASE_ALLOCATION) == -1 ||
 	    nbd_set_uri_allow_local_file(n->h, false) == -1) {
@@ -237,7 +240,7 @@ nbd_zero_range(struct target *t, uint64_t offset, uint64_t length, struct err *e
 static int
 finish(struct nbd *n, struct err *err)
 {
-	time_t until = time(NULL) + DEADLINE_S;
+	time_t until = steady_seconds() + DEADLINE_S;
 
 	if (nbd_can_flush(n->h) == 1 && complete(n, nbd_aio_flush(n->h, NBD_NULL_COMPLETION, 0), "flush", err) == -1)
 		return (-1);
@@ -262,6 +265,7 @@ nbd_close_target(struct target *t)
 
 	/* Of a server that was started for us, this also waits for its end (nbd_connect_systemd_socket_activation(3)). */
 	nbd_close(n->h);
+	io_close(&n->fd);
 	partial_end(&n->partial);
 	pthread_mutex_destroy(&n->lock);
 	free(n->name);
@@ -276,11 +280,10 @@ static const struct target_ops nbd_ops = { .write = nbd_write, .zero = nbd_zero_
  * data is; with whole clusters of 64 KiB, 100,000 extents of 4 KiB would take sixteen times as much.
  */
 static int
-create_qcow2(const struct nbd *n, struct err *err)
+create_qcow2(const struct nbd *n, const char *file, struct err *err)
 {
 	char size[32];
-	const char *argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-o", "extended_l2=on,cluster_size=128k", n->partial.temporary, size,
-		NULL };
+	const char *argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-o", "extended_l2=on,cluster_size=128k", file, size, NULL };
 
 	snprintf(size, sizeof(size), "%llu", (unsigned long long)n->size);
 	return (tool_run(argv, "package qemu-utils", TOOL_SECONDS, NULL, err));
@@ -289,17 +292,17 @@ create_qcow2(const struct nbd *n, struct err *err)
 static int
 open_qcow2(struct nbd *n, const char *path, bool force, struct err *err)
 {
-	/* The image's name is given as an option: one that holds a colon would be taken for a protocol. */
 	const char *argv[] = { "qemu-nbd", "--image-opts", NULL, NULL };
-	struct buf image = BUF_INIT;
-	int fd, rc = -1;
+	struct buf image = BUF_INIT, file = BUF_INIT;
+	int rc = -1;
 
-	if (partial_begin(&n->partial, path, force, err) == -1 || (fd = partial_create(&n->partial, err)) == -1)
+	if (partial_begin(&n->partial, path, force, err) == -1 || (n->fd = partial_create(&n->partial, err)) == -1)
 		return (-1);
-	close(fd);
 	n->t.left = n->partial.left;
-	if (create_qcow2(n, err) == -1 || tool_image_option(&image, "driver=qcow2,discard=unmap,file.driver=file,file.filename=",
-	    n->partial.temporary, err) == -1)
+	/* What begins with a folder is neither an option nor a protocol to it. */
+	if (buf_addf(&file, err, "%s%s", n->partial.temporary[0] == '/' ? "" : "./", n->partial.temporary) == -1 ||
+	    create_qcow2(n, file.ptr, err) == -1 || tool_image_option(&image, "driver=qcow2,discard=unmap,file.driver=file,file.filename=",
+	    file.ptr, err) == -1)
 		goto out;
 	argv[2] = image.ptr;
 	if (wait_connected(n, nbd_aio_connect_systemd_socket_activation(n->h, (char **)(uintptr_t)argv), err) == -1) {
@@ -310,6 +313,7 @@ open_qcow2(struct nbd *n, const char *path, bool force, struct err *err)
 	n->t.zeroes = true;
 out:
 	buf_free(&image);
+	buf_free(&file);
 	return (rc);
 }
 
@@ -343,13 +347,8 @@ static int
 qcow2_commit(struct target *t, struct err *err)
 {
 	struct nbd *n = nbd_of(t);
-	int fd, rc;
 
-	if ((fd = open(n->partial.temporary, O_RDWR | O_CLOEXEC)) == -1)
-		return (err_set(err, errno, "cannot open %s", n->partial.temporary));
-	rc = partial_publish(&n->partial, fd, err);
-	close(fd);
-	return (rc);
+	return (partial_publish(&n->partial, n->fd, err));
 }
 
 static const struct target_ops qcow2_ops = { .write = nbd_write, .zero = nbd_zero_range, .flush = qcow2_flush, .commit = qcow2_commit, .close = nbd_close_target };

@@ -1,5 +1,6 @@
 #!/usr/bin/python3 -B
 """Incremental points: what changed is stored, each point is whole all the same, and what an earlier one has lost is stored again."""
+import mmap
 import os
 import random
 import shutil
@@ -88,6 +89,20 @@ def generations(codec, seed, count):
         os.unlink(copy)
 
 
+def a_mapped_image_is_read():
+    """A page that is written by way of mmap(2), and again before it is on the disk: the file's time tells only the first."""
+    shutil.rmtree('repo', ignore_errors=True)
+    images.make('full', 'vm.img', size=1 * MIB)
+    conf = ovb.make_config(ovb.image_job('vm.img', compression='zstd:3', incremental=True))
+    with open('vm.img', 'r+b') as f, mmap.mmap(f.fileno(), 0) as m:
+        m[100] = 1
+        time.sleep(4)       # the program takes a file for settled after 2 s
+        run(conf)
+        m[100] = 2
+        m[101] = 3
+        restores(run(conf), 'vm.img', 'mapped, and written again')
+
+
 def an_unchanged_image_is_not_read():
     shutil.rmtree('repo', ignore_errors=True)
     images.make('mixed', 'vm.img', size=8 * MIB)
@@ -151,6 +166,7 @@ def main():
     generations('none', 2, GENERATIONS // 2)
     generations('bzip2:1', 3, GENERATIONS // 2)
     an_unchanged_image_is_not_read()
+    a_mapped_image_is_read()
     what_is_lost_is_stored_again()
     what_cannot_be_gone_on_from_is_told()
     tap.done_testing()

@@ -549,9 +549,21 @@ def test_usage():
     tap.ok(r.status == 1 and 'nowhere' in r.stderr, 'a repository that is not there')
 
 
+def test_not_a_repository():
+    """A folder that is none, by mistake: nothing of what is in it goes, and nothing comes."""
+    os.makedirs('other/empty')
+    os.makedirs('other/full/download.partial')
+    conf = config('other', file='other.conf')
+    before = sorted(os.walk('other'))
+    r = ctl(conf, '--direct', 'prune', 'sample')
+    tap.ok(r.status == 1 and 'it is no repository' in r.stderr, 'a folder that is no repository') or tap.diag(r.stderr)
+    tap.is_(sorted(os.walk('other')), before, '... is left as it is')
+
+
 def main():
     staying = start_lock_that_stays()
     test_usage()
+    test_not_a_repository()
     test_plain()
     test_whose()
     test_protect()

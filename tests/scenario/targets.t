@@ -1,6 +1,7 @@
 #!/usr/bin/python3 -B
 """Every kind of disk through every codec to every kind of target: identical, and no thicker than its source.  Also export."""
 import os
+import signal
 import sys
 import time
 
@@ -133,6 +134,41 @@ def export(folder, image, name, suffix):
     tap.run(['rm', '-rf', 'tar', out])
 
 
+def names(folder, image):
+    """What to QEMU would be an option, a protocol or another file is a name."""
+    for name in 'x:y.qcow2', 'nbd:z.qcow2', 'file:q.qcow2', 'json:{}.qcow2', '-o.qcow2', 'a,b=c.qcow2':
+        r = ovb.restore(folder, name, '--format', 'qcow2')
+        tap.ok(r.status == 0 and qcow2_same(image, './' + name), 'to the qcow2 file %s' % name) or tap.diag(r.stderr)
+    tap.is_(sorted(f for f in os.listdir('.') if f.endswith('.partial')), [], '... and no other file was made')
+    for options in ([], ['--format', 'qcow2']):
+        r = ovb.restore(folder, '', *options)
+        tap.ok(r.status == 1 and 'has no name' in r.stderr and not os.path.lexists('.partial'), 'no name: refused before anything is written')
+
+
+def stopped(folder, changed, *options):
+    """A restore to both.img that stands still once it has made its file; strace makes it slow, and without its tracer a program waits."""
+    child = tap.start(['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'inject=pwrite64:delay_enter=500000',
+                       *ovb.restore_command(folder, 'both.img', *options)], stdout=-1, stderr=-1)
+    while child.poll() is None and (not os.path.exists('both.img.partial') or os.stat('both.img.partial').st_ino == changed):
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGSTOP)
+    return child
+
+
+def overtaken(folder, image):
+    """A restore that was forgotten, and another one with --force: the first does not give its name to the half image of the second."""
+    first = stopped(folder, None)
+    with open('both.img.partial', 'rb') as f:       # while it is open no other file gets its number
+        second = stopped(folder, os.fstat(f.fileno()).st_ino, '--force')
+    os.kill(first.pid, signal.SIGCONT)
+    _, err = first.communicate()
+    tap.ok(first.returncode == 1 and b'was taken away: another restore' in err, 'of two restores to one file, the one that lost its own fails') or tap.diag(err)
+    tap.ok(not os.path.exists('both.img') and os.path.exists('both.img.partial'), '... and leaves what is not its own')
+    os.kill(second.pid, signal.SIGCONT)
+    _, err = second.communicate()
+    tap.ok(second.returncode == 0 and images.same_content(image, 'both.img'), '... and the other one is whole') or tap.diag(err)
+
+
 def main():
     if os.geteuid() != 0:
         tap.skip_all('block devices need root')
@@ -161,6 +197,8 @@ def main():
     tap.ok(r.status == 1 and 'must end in .tar' in r.stderr, 'export to a name that says no codec')
     r = ovb.restore(folder, 'nbd+unix:///?socket=' + os.path.abspath('nobody'))
     tap.ok(r.status == 1 and 'cannot connect' in r.stderr and 'nobody' in r.stderr, 'nobody answers')
+    names(folder, 'pipe.img')
+    overtaken(folder, 'pipe.img')
     r = ovb.restore(folder, 'x.qcow2', '--format', 'vmdk')
     tap.is_(r.status, 2, 'a format that is none')
     tap.done_testing()

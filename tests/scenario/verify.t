@@ -129,6 +129,24 @@ def test_whole():
     check(repo, [], 'SHA256SUMS is lost: the same', ['SHA256SUMS'])
 
 
+def test_named_twice():
+    """An archive that SHA256SUMS names often is read once all the same."""
+    repo = damaged_copy('twice')
+    file = os.path.join(folder(repo, 3), 'SHA256SUMS')
+    with open(file, encoding='utf-8') as f:
+        lines = f.readlines()
+    often = next(line for line in lines if 'disks.tar' in line) * 500
+    with open(file, 'a', encoding='utf-8') as f:
+        f.write(often)
+    for command in ([CTL, '-r', './' + repo, 'verify'], [ovb.RESTORE, '-r', './' + repo, 'verify', 'a@2026-01-01T03']):
+        r = tap.run(['strace', '-f', '-o', 'reads', '-e', 'trace=pread64,openat', '-y', *command])
+        with open('reads', encoding='utf-8', errors='replace') as f:
+            opened = sum('openat' in line and 'T030000Z/disks.tar"' in line for line in f)
+        tap.ok(r.status == 1 and 'SHA256SUMS names a file twice' in r.stderr, '%s: a file that is named twice is told' % os.path.basename(command[0]))
+        tap.ok(0 < opened < 10, '... and not read for each of its lines') or tap.diag('opened %d times' % opened)
+    check(repo, [], '... no point is broken')
+
+
 def test_members():
     chains.sample.make_repository('members')
     chains.sample.members_vm('members', 0)
@@ -236,6 +254,7 @@ def main():
     test_sound()
     test_blocks()
     test_whole()
+    test_named_twice()
     test_members()
     test_replaced()
     test_sample()

@@ -74,11 +74,17 @@ noted(struct lock *lk)
 }
 
 static void
-noted_release(struct lock *lk)
+forget(const struct lock *lk)
 {
 	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
 		if (taken[i] == lk)
 			taken[i] = NULL;
+}
+
+static void
+noted_release(struct lock *lk)
+{
+	forget(lk);
 	lock_release(lk);
 }
 
@@ -617,6 +623,41 @@ lost(void **state)
 	lock_release(lk);
 }
 
+/* A lock that cannot be looked at may still be ours: that it stays, and holds off others, is told. */
+static void
+not_looked_at(void **state)
+{
+	static const int codes[] = { ETIMEDOUT, ECONNRESET, EIO, EACCES };
+	struct lock *lk;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
+		struct err err = ERR_INIT;
+
+		again();
+		lk = lock_alone(&hooked->st, ME, &err);
+		assert_non_null(lk);
+		hooked->fail_op = "open";
+		hooked->fail_code = codes[i];
+		assert_int_equal(lock_check(lk, &err), -1);
+		assert_int_equal(err.code, codes[i]);
+		assert_null(strstr(err.text, "taken away"));
+		err = (struct err)ERR_INIT;
+		forget(lk);
+		assert_int_equal(lock_end(lk, &err), -1);
+		assert_int_equal(err.code, codes[i]);
+		assert_non_null(strstr(err.text, "cannot look at the lock"));
+		assert_int_equal(lock_files(), 1);
+		hooked->fail_op = NULL;
+	}
+	/* One that was taken away is nobody's trouble. */
+	again();
+	lk = must_alone();
+	assert_int_equal(unlink(lk->path), 0);
+	forget(lk);
+	assert_int_equal(lock_end(lk, &(struct err)ERR_INIT), 0);
+}
+
 static bool
 becomes_new(const char *path)
 {
@@ -874,7 +915,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(runs_go_side_by_side), TEST(one_alone), TEST(alone_gives_way_to_a_run), TEST(a_run_waits), TEST(which_are_dead),
 		TEST(from_the_future), TEST(from_the_future_and_gone), TEST(from_the_future_of_another_user), TEST(unreaped), TEST(first_thread_ended),
-		TEST(not_understood), TEST(huge_lock), TEST(remains_are_removed), TEST(lost), TEST(renewed), TEST(renewed_by_a_steady_clock), TEST(not_renewed_when_lost),
+		TEST(not_understood), TEST(huge_lock), TEST(remains_are_removed), TEST(lost), TEST(not_looked_at), TEST(renewed), TEST(renewed_by_a_steady_clock), TEST(not_renewed_when_lost),
 		TEST(failing_calls), TEST(meetings), TEST(meetings_over_a_dead_lock), TEST(three_over_a_dead_lock),
 	};
 

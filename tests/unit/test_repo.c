@@ -424,6 +424,15 @@ one_second(void **state)
 	assert_string_equal(name, P0 "-3");
 	assert_string_equal(listed("web"), P0 " " P0 "-2 " P0 "-3");
 	assert_int_equal(entries("web", ""), 3);
+	/* When earlier ones are gone, the next one still comes after those that stay: what is the latest is told by the name. */
+	assert_int_equal(rename("web/" P0, "gone-1"), 0);
+	assert_int_equal(rename("web/" P0 "-2", "gone-2"), 0);
+	assert_int_equal(make_point(repo, a, "web", T0, name, &err), 0);
+	assert_string_equal(name, P0 "-4");
+	/* But a name that is none of ours does not use up what there is. */
+	mkdir("web/" P0 "-4000000000", 0700);
+	assert_int_equal(make_point(repo, a, "web", T0, name, &err), 0);
+	assert_string_equal(name, P0 "-5");
 	lock_release(a);
 	lock_release(b);
 }
@@ -518,7 +527,7 @@ order_of_publishing(void **state)
 	buf_reset(&hooked->log);
 	assert_int_equal(make_point(watched, lk, "web", T0, NULL, &err), 0);
 	/* The name must be free of a point that is just being consolidated; the lock is looked at last. */
-	snprintf(want, sizeof(want), "create web/" P0 ".%s.partial/SHA256SUMS\nsync_dir web/" P0 ".%s.partial\nstat web/" P0 "\nstat web/" P0 ".new\n"
+	snprintf(want, sizeof(want), "create web/" P0 ".%s.partial/SHA256SUMS\nsync_dir web/" P0 ".%s.partial\nlist web\nstat web/" P0 "\nstat web/" P0 ".new\n"
 	    "stat web/" P0 ".old\nopen .locks/run-%s.lock\n"
 	    "rename web/" P0 ".%s.partial\nsync_dir web\n", lock_token(lk), lock_token(lk), lock_token(lk), lock_token(lk));
 	if (strstr(hooked->log.ptr, want) == NULL)
@@ -544,9 +553,14 @@ swept(void **state)
 	mkdir("web/" P0 ".new", 0700);
 	write_text("repository.json.01234567.partial", "{");
 	write_text("notes.partial", "not ours");
+	mkdir("web/download.partial", 0700);
+	mkdir("web/" P0 ".partial", 0700);
+	mkdir("web/" P0 ".0123456789ABCDEF.partial", 0700);
+	write_text("web/film." DEAD_TOKEN ".partial", "nor this");
 	assert_int_equal(repo_sweep(watched, ME, &n, &err), 0);
 	assert_int_equal(n, 2);
-	assert_int_equal(entries("web", ".partial") + entries("db", ".partial") + entries(".locks", ""), 0);
+	assert_int_equal(entries("web", ".partial"), 4);
+	assert_int_equal(entries("db", ".partial") + entries(".locks", ""), 0);
 	assert_false(exists("repository.json.01234567.partial"));
 	assert_true(exists("notes.partial") && exists("web/" P0 ".new") && exists("repository.json"));
 	assert_string_equal(listed("web"), P0);
@@ -555,6 +569,33 @@ swept(void **state)
 	assert_true(renamed != NULL && removed != NULL && renamed < removed);
 	assert_int_equal(repo_sweep(watched, ME, &n, &err), 0);
 	assert_int_equal(n, 0);
+}
+
+/* Whoever can write into a repository cannot have anything removed that is not in it. */
+static void
+not_beyond(void **state)
+{
+	struct point p = { .folder = "web", .name = P0, .time = T0, .suffix = 1 };
+	struct lock *lk;
+	struct err err = ERR_INIT;
+	unsigned int n;
+
+	(void)state;
+	must_run("web", T0 + 1);
+	mkdir("precious", 0700);
+	write_text("precious/file", "x");
+	assert_int_equal(symlink("../precious", "web/" P0 "." DEAD_TOKEN ".partial"), 0);
+	write_text("web/" P0 ".eeeeeeeeeeeeeeee.partial", "a file");
+	assert_int_equal(symlink("../precious", "web/" P0), 0);
+	assert_int_equal(repo_sweep(repo, ME, &n, &err), 0);
+	assert_int_equal(n, 2);
+	assert_true(exists("precious/file"));
+	assert_int_equal(entries("web", ".partial"), 0);
+	assert_non_null(lk = lock_alone(repo->st, ME, &err));
+	assert_int_equal(repo_remove(repo, lk, &p, &err), 0);
+	assert_true(exists("precious/file"));
+	assert_false(exists("web/" P0));
+	lock_release(lk);
 }
 
 /* Folders that no run made: lost+found, where the repository is the root of a file system. */
@@ -971,6 +1012,52 @@ formats(void **state)
 	assert_false(exists("repository.json"));
 }
 
+/* The disk is bad just where repository.json lies: whoever reads needs nothing of it. */
+static void
+not_readable(void **state)
+{
+	struct err err = ERR_INIT;
+	struct hook_store *h = hook_open(folder);
+	struct repo *r;
+
+	(void)state;
+	h->fail_op = "open";
+	h->fail_code = EIO;
+	r = repo_open_in(&h->st, false, &err);
+	assert_non_null(r);
+	assert_string_equal(r->id, "");
+	repo_close(r);
+	/* Whoever writes says so, and makes no second one. */
+	h = hook_open(folder);
+	h->fail_op = "open";
+	h->fail_code = EIO;
+	assert_null(repo_open_in(&h->st, true, &err));
+	assert_int_equal(err.code, EIO);
+	/* That it is out of reach says nothing. */
+	h = hook_open(folder);
+	h->fail_op = "open";
+	h->fail_code = ECONNRESET;
+	assert_null(repo_open_in(&h->st, false, &err));
+}
+
+/* A file in the place of a point's folder is a point that is damaged, as one without its files. */
+static void
+file_for_a_folder(void **state)
+{
+	struct point p = { .folder = "web", .name = P0, .time = T0, .suffix = 1 };
+	struct manifest m = MANIFEST_INIT;
+	struct err err = ERR_INIT;
+
+	(void)state;
+	mkdir("web", 0700);
+	write_text("web/" P0, "a file");
+	assert_int_equal(repo_manifest(repo, &p, &m, &err), -1);
+	assert_int_equal(err.code, ENOENT);
+	assert_false(repo_is_pruned(repo, &p));
+	assert_null(repo_file(repo, &p, "index.bin", &err));
+	assert_int_equal(err.code, ENOENT);
+}
+
 int
 main(void)
 {
@@ -978,9 +1065,9 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(names_of_machines), cmocka_unit_test(long_names), cmocka_unit_test(names_of_points), TEST(specs),
 		TEST(listed_in_order_of_time), TEST(pruned), TEST(one_second), TEST(never_replaced), TEST(ended_without_a_trace),
-		TEST(not_published_without_the_lock), TEST(order_of_publishing), TEST(swept), TEST(not_swept), TEST(not_swept_beside_a_live_run),
+		TEST(not_published_without_the_lock), TEST(order_of_publishing), TEST(swept), TEST(not_beyond), TEST(not_swept), TEST(not_swept_beside_a_live_run),
 		TEST(swept_while_it_slept), TEST(closed_folders), TEST(sweep_fails), TEST(two_runs_meet), TEST(a_run_meets_a_sweep), TEST(a_run_meets_one_that_fails),
-		TEST(a_reader_meets_others), TEST(two_make_it), TEST(formats),
+		TEST(a_reader_meets_others), TEST(two_make_it), TEST(formats), TEST(not_readable), TEST(file_for_a_folder),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
