@@ -207,7 +207,7 @@ test_states(void **state)
 	assert_true(json_is_null(json_object_get(r, "vm")));
 	assert_string_equal(word(r, "error"), "no such image");
 	r = json_array_get(o, 1);
-	assert_string_equal(word(r, "point"), "web@2026-01-01T000000Z");
+	assert_string_equal(word(r, "point"), "web@2026-01-01T00:00:00Z");
 	assert_string_equal(word(r, "started"), "2026-01-01T00:00:00Z");
 	assert_int_equal(json_integer_value(json_object_get(r, "duration")), 5);
 	assert_true(json_real_value(json_object_get(r, "frozen")) == 0.25);
