@@ -172,7 +172,7 @@ make_default_socket(struct api_socket *s, struct err *err)
 
 	if (asprintf(&path, "%s/%s", runtime_dir(), API_SOCKET) == -1)
 		return (err_nomem(err));
-	rc = make_folder(runtime_dir(), 0755, err) == -1 ? -1 : make_socket(s, path, err);
+	rc = make_folder(runtime_dir(), 0711, err) == -1 ? -1 : make_socket(s, path, err);
 	free(path);
 	return (rc);
 }

@@ -26,6 +26,7 @@ def test_schedule():
         tap.skip(1, 'the memory is also that of ' + tap.SANITIZE)
     else:
         tap.ok(kilobytes < 24 * 1024, 'the daemon takes less than 24 MiB') or tap.diag('%d kB' % kilobytes)
+    tap.is_(oct(os.stat(d.runtime).st_mode & 0o7777), '0o711', 'the folder of sockets is for passing through, not for listing')
     again = tap.run([ovb.BACKUPD, '--config', d.conf], env={'STATE_DIRECTORY': d.state, 'RUNTIME_DIRECTORY': d.state + '.run'}, timeout=20)
     tap.ok(again.status == 1 and 'another virt-backupd (process ' in again.stderr, 'a second one with the same state is refused')
     tap.is_(d.stop(), 0, 'TERM ends it')
