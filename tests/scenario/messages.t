@@ -230,6 +230,9 @@ def test_configuration():
     with open('slip.conf', 'w', encoding='utf-8') as f:
         f.write('repositories = ( { name = "local"; url = "/r"; } );\njobs = ( { name = "j"; imges = [ "/x" ]; } );\n')
     says('a slip', daemon('slip.conf'), r'slip\.conf:2: jobs\[0\]\.imges: unknown key; known here: .*images')
+    with open('group.conf', 'w', encoding='utf-8') as f:
+        f.write('repositories = ( { name = "local"; url = "/r"; } );\ndaemon = { api_group = "no-such-group"; };\n')
+    says('a group that is not there, before the daemon is started', daemon('group.conf'), r'api_group: there is no group "no-such-group"', 'groupadd')
     says('no such job', daemon(good(), '--once', 'nightly'), r'has no job "nightly"; it has: job empty$')
     says('no such machine', daemon(good(), '--once', 'job', '--domain', 'web'), r'job job has no machine "web"; it has: disk')
     says('no such image', daemon(good(), '--once', 'empty'), r'/nothing\*\.img matches no file: make it, or take the pattern out')
