@@ -297,8 +297,8 @@ parse(int argc, char **argv, struct options *o)
 		return (stray_argument(argv[optind]));
 	if ((o->once != NULL) + o->check + o->reconcile > 1)
 		return (wrong_usage("say what to do: one of --once JOB, --check-config and --reconcile, or none to be the daemon"));
-	if ((o->full || o->reread || o->domain != NULL) && o->once == NULL)
-		return (wrong_usage("--domain, --full and --reread belong to --once"));
+	if ((o->full || o->reread || o->json || o->domain != NULL) && o->once == NULL)
+		return (wrong_usage("--domain, --full, --reread and --json belong to --once"));
 	return (-1);
 }
 

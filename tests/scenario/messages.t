@@ -123,7 +123,7 @@ ELSEWHERE = {
     ],
     'it names options; the usage follows': [
         'say what to do: one of --once JOB, --check-config and --reconcile, or none to be the daemon',
-        '--domain, --full and --reread belong to --once',
+        '--domain, --full, --reread and --json belong to --once',
         'virt-backupctl: say what to do',
         'virt-backupctl: verify --against-source takes a point, and no --sample',
         'virt-backupctl: verify takes a point or --job, not both',
@@ -256,6 +256,7 @@ def test_points():
     says('no such disk', restore('disk', 'disk@latest', 'vda', 'x.img'), r'disk@latest has no disk "vda"; it has: disk$')
     says('no such file', restore('file', 'disk@latest', 'domain.xml'), r'disk@latest has no file "domain\.xml"; it has: none$')
     says('no machine', restore('vm', 'disk@latest'), r'there is no domain\.xml in disk@latest', 'with the command disk')
+    says('standard output', restore('disk', 'disk@latest', 'disk', '-'), r'disk disk is not written from front to back, so not to standard output: name a file .*, or use export$')
     says('a target that exists', restore('disk', 'disk@latest', 'disk', 'disk.img'), r'disk\.img exists: choose another name, or --force to replace it$')
     says('a target in no folder', restore('disk', 'disk@latest', 'disk', 'no/x.img'), r'cannot make no/x\.img\.partial \(the folder that it is in must be there\)')
     says('an export of no kind', restore('export', 'disk@latest', 'x.zip'), r'x\.zip: the name must end in \.tar, ')
