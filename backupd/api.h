@@ -96,6 +96,9 @@ void api_serve(struct api *a);
 /** api_run_changed(a, run): Who follows this run gets its state, at the next api_serve().  ${a} may be NULL. */
 void api_run_changed(struct api *a, int64_t run);
 
+/** api_group_acts(a, acts): Whether members of the socket's group may also act, from now on. */
+void api_group_acts(struct api *a, bool acts);
+
 /** api_stop(a): Close all connections, remove the socket if it is our own.  NULL is harmless. */
 void api_stop(struct api *a);
 

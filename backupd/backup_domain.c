@@ -180,7 +180,6 @@ publish(struct capture *c, struct point_store *ps, struct domain_result *result,
 	facts.checkpoint = c->checkpoint[0] != '\0' ? c->checkpoint : c->chain->set != NULL ? c->chain->manifest.checkpoint : NULL;
 	facts.consistency = !c->guest->active ? "offline" : m->why[0] == '\0' ? "quiesced" : "crash-consistent";
 	result->capture = facts.capture;
-	result->consistency = facts.consistency;
 	result->freeze_ms = facts.freeze_ms;
 	result->own_ms = m->own_ms;
 	snprintf(result->why, sizeof(result->why), "%s", m->why);

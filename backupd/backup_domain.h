@@ -8,7 +8,6 @@
 struct domain_result {
 	struct point_result	 point;
 	const char		*capture;	/* the method */
-	const char		*consistency;
 	int64_t			 freeze_ms;	/* -1: not frozen */
 	int64_t			 own_ms;	/* of these, what we took */
 	char			 why[512];	/* it is not quiesced, though the guest ran; empty otherwise */

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "api/socket.h"
 #include "conf.h"
 #include "daemon/daemon.h"
 #include "domains.h"
@@ -50,7 +51,7 @@ usage(FILE *f)
 	    "  -d, --domain NAME    with --once: only this machine of the job's\n"
 	    "  -F, --full           with --once: read and store everything\n"
 	    "  -e, --reread         with --once: compare also what is known not to have changed\n"
-	    "  -n, --check-config   check the configuration, and which images its jobs find\n"
+	    "  -n, --check-config   check the configuration, and what its jobs find\n"
 	    "  -R, --reconcile      undo what an interrupted run left of a guest: frozen, on an overlay, with a backup job\n"
 	    "  -j, --json           report events as lines of JSON\n"
 	    "  -h, --help           this text\n"
@@ -171,10 +172,23 @@ warn_notify(void *arg, const char *text)
 	fprintf(stderr, "warning: notify: %s\n", text);
 }
 
+/* The daemon does not start without its group. */
+static int
+check_daemon(const struct conf *c)
+{
+	struct err err = ERR_INIT;
+	gid_t group;
+
+	if (c->daemon.api_group == NULL || api_group_find(c->daemon.api_group, &group, &err) == 0)
+		return (EXIT_DONE);
+	err_wrap(&err, "daemon: api_group");
+	return (failed(&err));
+}
+
 static int
 check_config(const struct conf *c)
 {
-	int rc = EXIT_DONE;
+	int rc = check_daemon(c);
 
 	notify_check(&c->notify, warn_notify, NULL);
 	for (size_t i = 0; i < c->njobs; i++)
@@ -283,8 +297,8 @@ parse(int argc, char **argv, struct options *o)
 		return (stray_argument(argv[optind]));
 	if ((o->once != NULL) + o->check + o->reconcile > 1)
 		return (wrong_usage("say what to do: one of --once JOB, --check-config and --reconcile, or none to be the daemon"));
-	if ((o->full || o->reread || o->domain != NULL) && o->once == NULL)
-		return (wrong_usage("--domain, --full and --reread belong to --once"));
+	if ((o->full || o->reread || o->json || o->domain != NULL) && o->once == NULL)
+		return (wrong_usage("--domain, --full, --reread and --json belong to --once"));
 	return (-1);
 }
 

@@ -370,6 +370,7 @@ point_store_publish(struct point_store *ps, const struct point_facts *facts, str
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	result->stored = ps->written.size;
 	result->incremental = ps->incremental;
+	result->consistency = facts->consistency;
 	result->seconds = (double)(now.tv_sec - ps->begun.tv_sec) + (double)(now.tv_nsec - ps->begun.tv_nsec) / 1e9;
 	result->point = *point_published(ps->pw);
 	return (rc);

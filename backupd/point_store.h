@@ -44,6 +44,7 @@ struct point_result {
 	uint64_t	 read;		/* bytes read */
 	uint64_t	 stored;	/* of the archive */
 	bool		 incremental;	/* it needs archives of other points, or is one of pieces */
+	const char	*consistency;	/* that of its facts */
 	double		 seconds;	/* since point_store_begin() */
 };
 

@@ -83,15 +83,14 @@ report_done(const struct run_options *opt, const struct image_file *f, const str
 	uint64_t per_second = r->seconds > 0 ? (uint64_t)((double)r->read / r->seconds) : 0;
 
 	if (opt->json) {
-		event(json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f}", "event", "done", "vm", f->vm, "point", r->point.name, "kind",
-		    kind(r), "size",
-		    (json_int_t)r->size, "provisioned", (json_int_t)r->provisioned, "read", (json_int_t)r->read, "stored", (json_int_t)r->stored,
-		    "sent", (json_int_t)sent, "seconds", r->seconds));
+		event(json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f}", "event", "done", "vm", f->vm, "point", r->point.name, "kind",
+		    kind(r), "capture", "image", "consistency", r->consistency, "size", (json_int_t)r->size, "provisioned",
+		    (json_int_t)r->provisioned, "read", (json_int_t)r->read, "stored", (json_int_t)r->stored, "sent", (json_int_t)sent, "seconds", r->seconds));
 		return;
 	}
-	printf("%s@%s: %s disk, %s provisioned, %s stored, %s, %s/s%s\n", f->vm, r->point.name, human_size(r->size, size),
+	printf("%s@%s: %s disk, %s provisioned, %s stored, %s, %s/s%s%s\n", f->vm, r->point.name, human_size(r->size, size),
 	    human_size(r->provisioned, provisioned), human_size(r->stored, stored), human_duration(r->seconds, duration), human_size(per_second, rate),
-	    r->incremental ? ", incremental" : "");
+	    r->incremental ? ", incremental" : "", strcmp(r->consistency, "offline") == 0 ? "" : ", inconsistent: a QEMU may have written to it");
 	fflush(stdout);
 }
 
@@ -128,7 +127,7 @@ report_domain(const struct run_options *opt, const char *vm, const struct domain
 	if (opt->json) {
 		o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f}", "event", "done", "vm", vm, "point", r->point.name, "kind", kind(r),
 		    "capture", d->capture,
-		    "consistency", d->consistency, "size", (json_int_t)r->size, "provisioned", (json_int_t)r->provisioned, "read", (json_int_t)r->read,
+		    "consistency", r->consistency, "size", (json_int_t)r->size, "provisioned", (json_int_t)r->provisioned, "read", (json_int_t)r->read,
 		    "stored", (json_int_t)r->stored, "sent", (json_int_t)sent, "seconds", r->seconds);
 		if (o != NULL && d->freeze_ms >= 0) {
 			json_object_set_new(o, "freeze_ms", json_integer(d->freeze_ms));
@@ -143,7 +142,7 @@ report_domain(const struct run_options *opt, const char *vm, const struct domain
 		snprintf(frozen, sizeof(frozen), ", frozen for %lld ms", (long long)d->freeze_ms);
 	printf("%s@%s: %s disks, %s provisioned, %s stored, %s, %s%s (%s)%s\n", vm, r->point.name, human_size(r->size, size),
 	    human_size(r->provisioned, provisioned), human_size(r->stored, stored), human_duration(r->seconds, duration),
-	    r->incremental ? "incremental, " : "", d->consistency, d->capture, frozen);
+	    r->incremental ? "incremental, " : "", r->consistency, d->capture, frozen);
 	if (d->why[0] != '\0')
 		printf("%s: not quiesced: %s\n", vm, d->why);
 	fflush(stdout);
@@ -212,7 +211,7 @@ back_up_images(const struct backup_run *run, const struct image_files *files, co
 				continue;
 			}
 			report_done(opt, &files->v[i], &result, sent_since(run, &todo));
-			run_machine_done(run->job, opt, files->v[i].vm, &result, NULL);
+			run_machine_done(run->job, opt, files->v[i].vm, &result);
 		}
 		if (succeeded_add(done, files->v[i].vm, &err) == -1)
 			rc = 1;
@@ -236,7 +235,7 @@ back_up_one_domain(const struct backup_run *run, struct hypervisor *hv, const st
 		rc = -1;
 	} else {
 		report_domain(opt, d->name, &result, sent_since(run, todo));
-		run_machine_done(run->job, opt, d->name, &result.point, result.consistency);
+		run_machine_done(run->job, opt, d->name, &result.point);
 	}
 	if (result.unsettled[0] != '\0') {
 		err_set(&err, 0, "left to be settled by the next run, or by virt-backupd --reconcile: %s", result.unsettled);

@@ -55,15 +55,14 @@ run_machine_begins(const struct conf_job *job, const struct run_options *opt, co
 }
 
 void
-run_machine_done(const struct conf_job *job, const struct run_options *opt, const char *vm, const struct point_result *r, const char *consistency)
+run_machine_done(const struct conf_job *job, const struct run_options *opt, const char *vm, const struct point_result *r)
 {
 	struct run_outcome *o = opt->outcome;
-	struct hook_facts f = { .vm = vm, .point = r->point.name, .kind = r->incremental ? "incremental" : "full", .consistency = consistency,
+	struct hook_facts f = { .vm = vm, .point = r->point.name, .kind = r->incremental ? "incremental" : "full", .consistency = r->consistency,
 		.result = "succeeded", .succeeded = ++o->succeeded, .failed = o->failed };
 	char text[1200], stored[HUMAN_LEN];
 
-	snprintf(text, sizeof(text), "%.600s@%.100s: %s, %s%s%s stored", vm, f.point, f.kind, consistency != NULL ? consistency : "",
-	    consistency != NULL ? ", " : "", human_size(r->stored, stored));
+	snprintf(text, sizeof(text), "%.600s@%.100s: %s, %s, %s stored", vm, f.point, f.kind, f.consistency, human_size(r->stored, stored));
 	add_line(o, text);
 	after(job, CONF_HOOK_AFTER_DOMAIN, &f, opt);
 }

@@ -28,8 +28,8 @@ int run_begins(const struct conf_job *job, const struct run_options *opt, struct
 /** run_machine_begins(job, opt, vm, err): Fails: -1, the machine is not to be touched. */
 int run_machine_begins(const struct conf_job *job, const struct run_options *opt, const char *vm, struct err *err);
 
-/** run_machine_done(job, opt, vm, r, consistency): Its point is published.  ${consistency} may be NULL. */
-void run_machine_done(const struct conf_job *job, const struct run_options *opt, const char *vm, const struct point_result *r, const char *consistency);
+/** run_machine_done(job, opt, vm, r): Its point is published. */
+void run_machine_done(const struct conf_job *job, const struct run_options *opt, const char *vm, const struct point_result *r);
 
 /** run_machine_failed(job, opt, vm, error): There is none. */
 void run_machine_failed(const struct conf_job *job, const struct run_options *opt, const char *vm, const char *error);

@@ -130,15 +130,23 @@ out:
 
 /* Prune. */
 
-static void
-report(const struct prune *p, const struct compact_stats *packed, const struct run_options *opt)
+static size_t
+points_gone(const struct prune *p)
 {
-	uint64_t freed = p->freed + (packed->freed > packed->written ? packed->freed - packed->written : 0);
-	char size[HUMAN_LEN];
 	size_t points = 0;
 
 	for (size_t i = 0; i < p->catalog.n; i++)
 		points += p->v[i].judged && p->v[i].action != PRUNE_KEEP ? 1 : 0;
+	return (points);
+}
+
+static void
+report(const struct prune *p, const struct compact_stats *packed, const struct run_options *opt)
+{
+	uint64_t freed = p->freed + (packed->freed > packed->written ? packed->freed - packed->written : 0);
+	size_t points = points_gone(p);
+	char size[HUMAN_LEN];
+
 	if (opt->json)
 		print_event(json_pack("{s:s, s:I, s:I, s:I, s:I}", "event", "pruned", "points", (json_int_t)points, "folders",
 		    (json_int_t)(p->done + packed->removed), "archives_packed", (json_int_t)packed->repacked, "freed", (json_int_t)freed));
@@ -161,8 +169,9 @@ warn_damaged(const struct prune *p)
 		}
 }
 
+/* How many points went is in ${gone}. */
 static int
-prune(struct repo *r, const struct prune_job *pj, const struct compact_how *how, const struct run_options *opt)
+prune(struct repo *r, const struct prune_job *pj, const struct compact_how *how, const struct run_options *opt, size_t *gone)
 {
 	struct compact_stats packed;
 	struct prune p = PRUNE_INIT;
@@ -170,6 +179,7 @@ prune(struct repo *r, const struct prune_job *pj, const struct compact_how *how,
 	int rc = compact_prune(r, pj, how, &p, &packed, &err);
 
 	progress_end(&((struct compacting *)how->arg)->progress);
+	*gone = rc == 0 ? points_gone(&p) : 0;
 	if (rc == 0)
 		report(&p, &packed, opt);
 	warn_damaged(&p);
@@ -199,8 +209,9 @@ upkeep_replicas(struct repo *r, const struct conf_job *job, const char *from, co
 	struct prune_job pj = { .name = job->name, .keep = &job->keep, .now = time(NULL), .replicas = true, .from = from };
 	struct compacting shown;
 	struct compact_how how = how_to(opt, &shown);
+	size_t gone;
 
-	return (prune(r, &pj, &how, opt) == -1 ? 1 : 0);
+	return (prune(r, &pj, &how, opt, &gone) == -1 ? 1 : 0);
 }
 
 int
@@ -209,13 +220,18 @@ upkeep_after(struct repo *r, const struct conf_job *job, const struct succeeded 
 	struct compacting shown;
 	struct compact_how how = how_to(opt, &shown);
 	struct prune_job pj = { .name = job->name, .keep = &job->keep, .now = time(NULL), .machines = done->v, .nmachines = done->n };
+	size_t gone = 0;
 	int rc = 0;
 
 	how.compression = &job->compression;
 	if (job->full != NULL && done->n > 0 && !*opt->interrupted && consolidate_due(r, job, done, &how, opt) == -1)
 		rc = 1;
 	how.compression = NULL;		/* an archive that is packed stays what it is */
-	if (job->keep_at.line != 0 && done->n > 0 && !*opt->interrupted && prune(r, &pj, &how, opt) == -1)
+	if (job->keep_at.line != 0 && done->n > 0 && !*opt->interrupted && prune(r, &pj, &how, opt, &gone) == -1)
+		rc = 1;
+	/* The last full archive may have gone with its point. */
+	how.compression = &job->compression;
+	if (job->full != NULL && gone > 0 && !*opt->interrupted && consolidate_due(r, job, done, &how, opt) == -1)
 		rc = 1;
 	return (rc);
 }

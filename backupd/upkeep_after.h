@@ -22,7 +22,7 @@ void succeeded_free(struct succeeded *s);
 /**
  * upkeep_after(r, job, done, opt):
  * Of the machines ${done}: consolidate the newest point when one is due by the job's "full", so that there is always a full archive that stock tar
- * reads; prune what its "keep" does not keep; pack what pruned points leave.  Reports on standard output or standard error.  The caller's own
+ * reads; prune what its "keep" does not keep, and consolidate if no full one is left; pack what pruned points leave.  Reports on standard output or standard error.  The caller's own
  * lock is released before.  When others use the repository, it is left to the next run.  Returns 0, or 1 when something failed.
  */
 int upkeep_after(struct repo *r, const struct conf_job *job, const struct succeeded *done, const struct run_options *opt);

@@ -301,9 +301,18 @@ repo_manifest(struct repo *r, const struct point *p, struct manifest *m, struct 
 int
 repo_manifest_any(struct repo *r, const struct point *p, struct manifest *m, struct err *err)
 {
+	struct err why = ERR_INIT;
+
 	if (read_manifest(r, p, MANIFEST_NAME, m, err) == 0)
 		return (0);
-	return (err->code == ENOENT ? read_manifest(r, p, PRUNED_NAME, m, err) : -1);
+	if (err->code != ENOENT)
+		return (-1);
+	if (read_manifest(r, p, PRUNED_NAME, m, &why) == 0)
+		return (0);
+	/* When neither is there, the one of a listed point is missed. */
+	if (why.code != ENOENT)
+		*err = why;
+	return (-1);
 }
 
 struct store_file *

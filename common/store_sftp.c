@@ -485,6 +485,8 @@ make_base(struct sftp_store *s, struct ssh_session *ss, struct err *err)
 		;
 	if (r != 0) {
 		sftp_failed(s, ss, "", s->base, "cannot make the folder", err);
+		if (err->code == ENOENT)
+			err_set(err, ENOENT, "cannot make the repository's folder %s (the folder that it is in must be there)", s->st.url);
 		return (err->code == EEXIST ? 0 : -1);
 	}
 	snprintf(parent, sizeof(parent), "%.*s", (int)(slash - s->base), s->base);
@@ -511,6 +513,8 @@ look_at_base(struct sftp_store *s, bool make, struct err *err)
 			sftp_failed(s, ss, "", NULL, "cannot open", err);
 			if (try == 0 && make && err->code == ENOENT && make_base(s, ss, err) == 0)
 				continue;
+			if (!make && err->code == ENOENT)
+				err_set(err, ENOENT, "cannot open the repository %s (is it mounted there, and written so?)", s->st.url);
 		}
 		break;
 	}

@@ -30,6 +30,9 @@ restore(const struct options *o, struct opened *op, struct restore_disk *r, stru
 
 	if (disk == UINT32_MAX)
 		return (no_such_disk(ix, o->archive != NULL ? o->archive : o->args[0], o->args[1], err));
+	if (strcmp(o->args[2], "-") == 0)
+		return (err_plain(err, EINVAL, "disk %s is not written from front to back, so not to standard output: name a file (./- for one of that name), or use export",
+		    o->args[1]));
 	if (restore_disk_open(r, op, disk, o->args[2], format, o->force, err) == -1)
 		return (-1);
 	leave_behind(r->target->left);

@@ -175,6 +175,12 @@ api_start(const struct api_options *o, const struct api_ops *ops, void *arg, str
 	return (a);
 }
 
+void
+api_group_acts(struct api *a, bool acts)
+{
+	a->policy.group_acts = acts;
+}
+
 int
 api_fd(const struct api *a)
 {

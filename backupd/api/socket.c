@@ -21,8 +21,8 @@
 #define TAKEN_LOOKS	20u
 #define GROUP_BUFFER	65536u		/* bytes: of one entry of the group database */
 
-static int
-find_group(const char *name, gid_t *out, struct err *err)
+int
+api_group_find(const char *name, gid_t *out, struct err *err)
 {
 	char *memory = malloc(GROUP_BUFFER);
 	struct group g, *found = NULL;
@@ -172,7 +172,7 @@ make_default_socket(struct api_socket *s, struct err *err)
 
 	if (asprintf(&path, "%s/%s", runtime_dir(), API_SOCKET) == -1)
 		return (err_nomem(err));
-	rc = make_folder(runtime_dir(), 0755, err) == -1 ? -1 : make_socket(s, path, err);
+	rc = make_folder(runtime_dir(), 0711, err) == -1 ? -1 : make_socket(s, path, err);
 	free(path);
 	return (rc);
 }
@@ -183,7 +183,7 @@ api_socket_open(struct api_socket *s, const struct api_options *o, struct err *e
 	int rc = take_socket(s, err), passed = rc;
 
 	if (rc != -1 && o->group != NULL) {
-		rc = find_group(o->group, &s->group, err);
+		rc = api_group_find(o->group, &s->group, err);
 		s->has_group = true;
 		if (rc != -1 && passed == 1)
 			rc = give_to_group(s, err);

@@ -19,6 +19,9 @@ struct api_socket {
 
 #define API_SOCKET_INIT	{ -1, 0, false, false, NULL, 0, 0 }
 
+/** api_group_find(name, out, err): The group that is to be the socket's.  Fails: -1. */
+int api_group_find(const char *name, gid_t *out, struct err *err);
+
 /** api_socket_open(s, o, err): Take systemd's socket, or make one.  Fails: -1. */
 int api_socket_open(struct api_socket *s, const struct api_options *o, struct err *err);
 

@@ -343,9 +343,10 @@ report(const struct verify *v)
 		ctl_print_json(json_pack("{s:s, s:I, s:I, s:f, s:I, s:I}", "event", good ? "verified" : "failed", "points", (json_int_t)v->points, "archives",
 		    (json_int_t)v->archives, "sample", v->o->sample, "damages", (json_int_t)v->damages, "broken", (json_int_t)v->broken), JSON_COMPACT);
 	else if (good && v->o->sample < 100)
-		printf("%lu points, %lu archives: a sample of %g %% is as it was stored\n", v->points, v->archives, v->o->sample);
+		printf("%lu point%s, %lu archive%s: a sample of %g %% is as it was stored\n", v->points, v->points == 1 ? "" : "s", v->archives,
+		    v->archives == 1 ? "" : "s", v->o->sample);
 	else if (good)
-		printf("%lu points, %lu archives: all is as it was stored\n", v->points, v->archives);
+		printf("%lu point%s, %lu archive%s: all is as it was stored\n", v->points, v->points == 1 ? "" : "s", v->archives, v->archives == 1 ? "" : "s");
 	else
 		fprintf(stderr, "virt-backupctl: %lu damage%s found; %lu of %lu points cannot be restored as a whole\n", v->damages,
 		    v->damages == 1 ? "" : "s", v->broken, v->points);

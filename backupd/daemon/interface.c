@@ -1,6 +1,7 @@
 #include "interface.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <time.h>
 
@@ -10,6 +11,7 @@
 struct interface {
 	struct daemon	*d;
 	struct api	*api;
+	char		*group;		/* that of the configuration it was started with; NULL: none */
 	sd_event_source	*ready, *timeout;
 };
 
@@ -72,7 +74,13 @@ interface_start(struct daemon *d, struct err *err)
 		return (NULL);
 	}
 	i->d = d;
+	if (o.group != NULL && (i->group = strdup(o.group)) == NULL) {
+		err_nomem(err);
+		free(i);
+		return (NULL);
+	}
 	if ((i->api = api_start(&o, &ops, d, err)) == NULL) {
+		free(i->group);
 		free(i);
 		return (NULL);
 	}
@@ -87,6 +95,17 @@ interface_start(struct daemon *d, struct err *err)
 	return (i);
 }
 
+bool
+interface_configure(struct interface *i, const struct conf *c)
+{
+	const char *group = c->daemon.api_group;
+
+	if (i == NULL)
+		return (true);
+	api_group_acts(i->api, c->daemon.api_group_acts != 0);
+	return (group == NULL || i->group == NULL ? group == i->group : strcmp(group, i->group) == 0);
+}
+
 void
 interface_stop(struct interface *i)
 {
@@ -96,5 +115,6 @@ interface_stop(struct interface *i)
 	sd_event_source_unref(i->ready);
 	sd_event_source_unref(i->timeout);
 	api_stop(i->api);
+	free(i->group);
 	free(i);
 }

@@ -9,6 +9,12 @@ struct interface;
 /** interface_start(d, err): Listen, as the configuration says.  Fails: NULL. */
 struct interface *interface_start(struct daemon *d, struct err *err);
 
+/**
+ * interface_configure(i, c):
+ * Let the group do what the configuration ${c} says; harmless on NULL.  Which group it is stays.  Returns whether it is the one of ${c}.
+ */
+bool interface_configure(struct interface *i, const struct conf *c);
+
 /** interface_stop(i): Nobody is answered any more; harmless on NULL. */
 void interface_stop(struct interface *i);
 

@@ -1,7 +1,8 @@
 #include "ops_json.h"
 
-#include <stdio.h>
 #include <time.h>
+
+#include "naming.h"
 
 json_t *
 ops_time(int64_t t)
@@ -30,21 +31,28 @@ duration(int64_t from, int64_t to)
 	return (from == RUN_NO_TIME || to == RUN_NO_TIME ? json_null() : json_integer(to > from ? to - from : 0));
 }
 
+/* The point as virt-restore lists it; a replica's job has none. */
+static json_t *
+point_of(const struct machine *m)
+{
+	char text[2 * NAMING_MAX];
+	unsigned int suffix;
+	time_t t;
+
+	return (point_name_parse(m->point, &t, &suffix) ? ops_text(point_spec_format(m->vm, t, suffix, text)) : json_null());
+}
+
 json_t *
 ops_record(const struct run *r, const struct machine *m)
 {
-	char point[RUN_MACHINE_LEN + 80] = "";
-
 	if (m == NULL)
 		return (json_pack("{s:I, s:s, s:n, s:s, s:o, s:o, s:o, s:n, s:n, s:n, s:i, s:i, s:i, s:n, s:o}", "id", (json_int_t)r->id, "job", r->job, "vm",
 		    "state", run_state_name(r->state), "started", ops_time(r->started), "finished", ops_time(r->finished), "duration",
 		    duration(r->started, r->finished), "point", "kind", "consistency", "read", 0, "stored", 0, "sent", 0, "frozen", "error",
 		    ops_text(r->message)));
-	if (m->point[0] != '\0')
-		snprintf(point, sizeof(point), "%s@%s", m->vm, m->point);
 	return (json_pack("{s:I, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:o, s:o}", "id", (json_int_t)r->id, "job", r->job, "vm",
 	    ops_text(m->vm), "state", run_state_name(m->state), "started", ops_time(m->started), "finished", ops_time(m->finished), "duration",
-	    duration(m->started, m->finished), "point", ops_text(point), "kind", ops_text(m->kind), "consistency", ops_text(m->consistency), "read",
+	    duration(m->started, m->finished), "point", point_of(m), "kind", ops_text(m->kind), "consistency", ops_text(m->consistency), "read",
 	    (json_int_t)m->read, "stored", (json_int_t)m->stored, "sent", (json_int_t)m->sent, "frozen", m->frozen_ms >= 0 ? json_real((double)m->frozen_ms / 1000) : json_null(),
 	    "error", ops_text(m->error)));
 }

@@ -11,6 +11,7 @@
 #include "alarms.h"
 #include "daemon_private.h"
 #include "human.h"
+#include "interface.h"
 #include "io.h"
 #include "notify/notify.h"
 
@@ -56,6 +57,9 @@ daemon_load(struct daemon *d, struct err *err)
 	d->conf_error[0] = '\0';
 	notify_check(&c->notify, warn_notify, NULL);
 	alarms_configure(d->alarms);
+	if (!interface_configure(d->interface, c))
+		daemon_say(true, "the socket keeps the group that it was started with, and does not get api_group \"%s\": restart the daemon for that",
+		    c->daemon.api_group != NULL ? c->daemon.api_group : "");
 	return (0);
 }
 

@@ -102,6 +102,15 @@ pruned(const json_t *o, char *text, size_t n)
 }
 
 static enum worker_event_kind
+consolidated(const json_t *o, char *text, size_t n)
+{
+	char size[HUMAN_LEN];
+
+	snprintf(text, n, "%s: now a full archive of %s", string_of(o, "point"), human_size((uint64_t)count_of(o, "written"), size));
+	return (WORKER_EVENT_TEXT);
+}
+
+static enum worker_event_kind
 replicated(const struct worker *w, const json_t *o, struct machine *m, char *text, size_t n)
 {
 	char size[HUMAN_LEN], took[HUMAN_LEN];
@@ -159,6 +168,8 @@ worker_event(struct worker *w, const char *line, int64_t now, struct machine *m,
 		kind = replicated(w, o, m, text, n);
 	else if (strcmp(event, "replication") == 0)
 		kind = replication(w, o, text, n);
+	else if (strcmp(event, "consolidated") == 0)
+		kind = consolidated(o, text, n);
 	else if (strcmp(event, "pruned") == 0)
 		kind = pruned(o, text, n);
 	else if (strcmp(event, "earlier") == 0)

@@ -159,7 +159,7 @@ remember(int rc, const struct domain_result *r, const struct err *err)
 	snprintf(fake->unsettled, sizeof(fake->unsettled), "%s", r->unsettled);
 	snprintf(fake->why, sizeof(fake->why), "%s", r->why);
 	snprintf(fake->capture, sizeof(fake->capture), "%s", r->capture != NULL ? r->capture : "");
-	snprintf(fake->consistency, sizeof(fake->consistency), "%s", r->consistency != NULL ? r->consistency : "");
+	snprintf(fake->consistency, sizeof(fake->consistency), "%s", rc == -1 ? "" : r->point.consistency);
 	fake->freeze_ms = r->freeze_ms;
 }
 

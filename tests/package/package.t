@@ -136,8 +136,8 @@ walk('virt-backupd --config backupd.conf --once golden', 'a backup')
 walk('virt-restore --repository /var/backups/vm list', 'list')
 walk('virt-restore --repository /var/backups/vm show debian@latest', 'show')
 walk('virt-restore --repository /var/backups/vm verify debian@latest', 'verify')
-walk('virt-restore --repository /var/backups/vm disk debian@latest debian /srv/images/debian-restored.img', 'restore')
-restored = ROOT + '/srv/images/debian-restored.img'
+walk('virt-restore --repository /var/backups/vm disk debian@latest debian /srv/debian-restored.img', 'restore')
+restored = ROOT + '/srv/debian-restored.img'
 tap.ok(images.same_content(image, restored), 'the image is identical')
 tap.ok(images.allocated(restored) <= images.allocated(image), 'and no larger than it was')
 os.unlink(restored)
@@ -146,8 +146,8 @@ walk('cd /var/backups/vm/debian/%s && sha256sum -c SHA256SUMS && tar -xjf disks.
 by_tar = os.path.join(ROOT + REPO, 'debian', point, 'debian.img')
 tap.ok(images.same_content(image, by_tar) and images.allocated(by_tar) <= images.allocated(image), 'give the identical image, too')
 os.unlink(by_tar)
-walk('virt-backupctl prune golden --dry-run', 'prune --dry-run, with /etc/openvirt-backup/backupd.conf')
-walk('virt-backupctl verify --sample 5', 'verify --sample')
+walk('virt-backupctl --config backupd.conf prune golden --dry-run', 'prune --dry-run')
+walk('virt-backupctl --config backupd.conf verify --sample 5', 'verify --sample')
 
 
 # An upgrade, with a state database and a repository in place.

@@ -147,8 +147,21 @@ def the_key():
     tap.is_([e['point'] for e in events if e['event'] == 'consolidated'], [ovb.spec(p) for p in new], 'JSON: which point')
 
 
+def keep_takes_the_full_one():
+    """There is one at all times, also when none is due."""
+    rng = random.Random(4)
+    os.rename(ovb.REPO, 'third')
+    make_chain(1, rng, full='yearly')
+    conf = ovb.make_config(job(full='yearly', keep={'last': 1}))
+    change(rng)
+    point, r = run(conf)
+    tap.like(r.stdout, r'(?m)^pruned 1 point, .*\n(.*\n)*web@\S+: now a full archive of ', 'keep lets go of the last full point: the new one becomes one') or tap.diag(r.stdout)
+    tap.is_(([ovb.manifest(p)['kind'] for p in listed()], len(listed())), (['full'], 1), 'so that one is left')
+
+
 images.make('mixed', IMAGE, seed=7, size=16 * MIB)
 the_verb()
 pruning_gives_the_room_back()
 the_key()
+keep_takes_the_full_one()
 tap.done_testing()

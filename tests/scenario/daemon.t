@@ -3,12 +3,14 @@
 import glob
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import daemon
 import images
 import ovb
 import tap
@@ -26,6 +28,7 @@ def test_schedule():
         tap.skip(1, 'the memory is also that of ' + tap.SANITIZE)
     else:
         tap.ok(kilobytes < 24 * 1024, 'the daemon takes less than 24 MiB') or tap.diag('%d kB' % kilobytes)
+    tap.is_(oct(os.stat(d.runtime).st_mode & 0o7777), '0o711', 'the folder of sockets is for passing through, not for listing')
     again = tap.run([ovb.BACKUPD, '--config', d.conf], env={'STATE_DIRECTORY': d.state, 'RUNTIME_DIRECTORY': d.state + '.run'}, timeout=20)
     tap.ok(again.status == 1 and 'another virt-backupd (process ' in again.stderr, 'a second one with the same state is refused')
     tap.is_(d.stop(), 0, 'TERM ends it')
@@ -67,6 +70,32 @@ def test_reload():
     os.kill(d.child.pid, signal.SIGHUP)
     tap.ok(wait_for(lambda: 'again: 1 job' in d.said()), 'a good one is taken')
     tap.is_(d.rows('SELECT schedule FROM jobs'), [{'schedule': '*-*-* 00:00:00'}], 'and is in force')
+    d.stop()
+
+
+def test_group():
+    """What the socket's group may do follows the configuration; which group that is needs a new daemon, and says so."""
+    if os.geteuid() != 0:
+        tap.skip(3, 'needs root')
+        return
+    os.chmod(tap.WORK, 0o755)
+    os.chmod(os.path.dirname(tap.WORK), 0o755)
+    shutil.copy(daemon.CTL, 'ctl')
+    group = 'stop_timeout = 10; api_group = "nogroup"; api_group_acts = %s;'
+    d = Daemon('grouped')
+    d.configure(schedule='*-*-* 00:00:00', daemon=group % 'true')
+    d.start()
+
+    def pause():
+        return tap.run(['setpriv', '--reuid', '65533', '--regid', '65533', '--groups', 'nogroup', './ctl', '--socket', d.socket, 'pause']).status
+
+    tap.is_(pause(), 0, 'a member of the group acts')
+    d.configure(schedule='*-*-* 00:00:00', daemon=group % 'false')
+    os.kill(d.child.pid, signal.SIGHUP)
+    tap.is_((wait_for(lambda: 'again: 1 job' in d.said()), pause()), (True, 1), 'and not any more, once a configuration was read that says so')
+    d.configure(schedule='*-*-* 00:00:00')
+    os.kill(d.child.pid, signal.SIGHUP)
+    tap.ok(d.says('does not get api_group "": restart the daemon'), 'another group is for the next start')
     d.stop()
 
 
@@ -173,6 +202,6 @@ os.makedirs('hang')
 images.make('full', 'slow-source/slow.img', size=2 << 20)
 tap.mount_imagefs('--slow', CRAWL_MS, 'slow-source', 'crawl')
 hanging = tap.mount_imagefs('--slow', HANG_MS, 'slow-source', 'hang')
-for test in (test_schedule, test_stalled, test_hard_kill, test_notify, test_reload, test_damaged, test_terminate, test_full):
+for test in (test_schedule, test_stalled, test_hard_kill, test_notify, test_reload, test_group, test_damaged, test_terminate, test_full):
     test()
 tap.done_testing()

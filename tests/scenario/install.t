@@ -47,7 +47,9 @@ tap.ok(exposure and float(exposure[1]) < 4, 'the service is hardened: an exposur
 for kind, tool in ('sysusers', ['systemd-sysusers', '--dry-run']), ('tmpfiles', ['systemd-tmpfiles', '--create', '--root=' + os.path.abspath('made')]):
     r = tap.run([*tool, os.path.join(PREFIX, 'lib/%s.d/openvirt-backup.conf' % kind)])
     tap.is_((r.status, [line for line in r.stderr.splitlines() if 'openvirt' in line and 'Would create' not in line and 'Creating' not in line]), (0, []), kind + ' are sound')
-tap.ok(os.path.isdir('made/var/lib/openvirt-backup'), 'the state folder is made')
+for folder in 'var/lib', 'run':
+    made = os.path.join('made', folder, 'openvirt-backup')
+    tap.is_(os.path.isdir(made) and oct(os.stat(made).st_mode & 0o7777), '0o711', 'the folder in /%s is made, for passing through' % folder)
 
 with open(os.path.join(PREFIX, 'share/doc/openvirt-backup/of-another'), 'w', encoding='utf-8'):
     pass

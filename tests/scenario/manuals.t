@@ -306,6 +306,14 @@ def shape(text):
     return re.sub(' +', ' ', text.replace('NZ-N', 'NZ'))    # two points of one second
 
 
+def run_tasks():
+    """Of the tasks of openvirt-backup.7, what needs no daemon, no guest and no server."""
+    for block in re.findall(r'^\.Bd -literal[^\n]*\n(.*?)^\.Ed', sections(page(CONCEPTS), 'Sh')['COMMON TASKS'], re.M | re.S):
+        for line in re.findall(r'^# ((?:virt-restore (?:list|show|disk)|virt-backupctl (?:prune|verify))\b.*|cp .*)$', plain(block), re.M):
+            r = tap.run(['sh', '-c', in_sandbox(line)], env={'PATH': '%s:%s' % (tap.BIN, os.environ['PATH'])})
+            tap.is_((r.status, r.stderr), (0, ''), '%s: %s' % (CONCEPTS, line))
+
+
 def run_examples(name):
     """Run what stands after a prompt; what follows it must look like the output."""
     where = tap.WORK
@@ -339,6 +347,7 @@ def test_examples():
         tap.is_((r.status, r.stderr), (0, ''), 'backupd.conf.5: example %d from the end is good' % (n + 1))
     for name in PROGRAMS:
         run_examples(name)
+    run_tasks()
     copies = glob.glob('srv/images/*.img') + glob.glob('srv/restored/*.img') + glob.glob('dev/vg0/*')
     for copy in sorted(copies):
         tap.is_(images.first_difference('original.img', copy), None, '%s is the image' % copy)

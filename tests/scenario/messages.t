@@ -123,7 +123,7 @@ ELSEWHERE = {
     ],
     'it names options; the usage follows': [
         'say what to do: one of --once JOB, --check-config and --reconcile, or none to be the daemon',
-        '--domain, --full and --reread belong to --once',
+        '--domain, --full, --reread and --json belong to --once',
         'virt-backupctl: say what to do',
         'virt-backupctl: verify --against-source takes a point, and no --sample',
         'virt-backupctl: verify takes a point or --job, not both',
@@ -230,6 +230,9 @@ def test_configuration():
     with open('slip.conf', 'w', encoding='utf-8') as f:
         f.write('repositories = ( { name = "local"; url = "/r"; } );\njobs = ( { name = "j"; imges = [ "/x" ]; } );\n')
     says('a slip', daemon('slip.conf'), r'slip\.conf:2: jobs\[0\]\.imges: unknown key; known here: .*images')
+    with open('group.conf', 'w', encoding='utf-8') as f:
+        f.write('repositories = ( { name = "local"; url = "/r"; } );\ndaemon = { api_group = "no-such-group"; };\n')
+    says('a group that is not there, before the daemon is started', daemon('group.conf'), r'api_group: there is no group "no-such-group"', 'groupadd')
     says('no such job', daemon(good(), '--once', 'nightly'), r'has no job "nightly"; it has: job empty$')
     says('no such machine', daemon(good(), '--once', 'job', '--domain', 'web'), r'job job has no machine "web"; it has: disk')
     says('no such image', daemon(good(), '--once', 'empty'), r'/nothing\*\.img matches no file: make it, or take the pattern out')
@@ -253,6 +256,7 @@ def test_points():
     says('no such disk', restore('disk', 'disk@latest', 'vda', 'x.img'), r'disk@latest has no disk "vda"; it has: disk$')
     says('no such file', restore('file', 'disk@latest', 'domain.xml'), r'disk@latest has no file "domain\.xml"; it has: none$')
     says('no machine', restore('vm', 'disk@latest'), r'there is no domain\.xml in disk@latest', 'with the command disk')
+    says('standard output', restore('disk', 'disk@latest', 'disk', '-'), r'disk disk is not written from front to back, so not to standard output: name a file .*, or use export$')
     says('a target that exists', restore('disk', 'disk@latest', 'disk', 'disk.img'), r'disk\.img exists: choose another name, or --force to replace it$')
     says('a target in no folder', restore('disk', 'disk@latest', 'disk', 'no/x.img'), r'cannot make no/x\.img\.partial \(the folder that it is in must be there\)')
     says('an export of no kind', restore('export', 'disk@latest', 'x.zip'), r'x\.zip: the name must end in \.tar, ')

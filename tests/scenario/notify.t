@@ -177,13 +177,13 @@ SHOW = 'echo "$OVB_HOOK $OVB_JOB ${OVB_VM:--} ${OVB_RESULT:--} $OVB_SUCCEEDED/$O
 
 def test_hooks():
     hooks = {k: SHOW for k in ('before_job', 'after_job', 'before_domain', 'after_domain')}
-    hooks['after_domain'] += 'echo "$OVB_POINT $OVB_KIND $OVB_REPOSITORY" >> hooks.point; env > hooks.env'
+    hooks['after_domain'] += 'echo "$OVB_POINT $OVB_KIND $OVB_CONSISTENCY $OVB_REPOSITORY" >> hooks.point; env > hooks.env'
     conf = configure('hooks', {**job('a.img', hooks=hooks), 'images': [os.path.abspath('a.img'), os.path.abspath('b.img')]})
     r = ovb.once(conf, 'j')
     tap.is_((r.status, r.stderr), (0, ''), 'a job with hooks')
     tap.is_(read('hooks.out').splitlines(), ['before_job j - - 0/0', 'before_domain j a - 0/0', 'after_domain j a succeeded 1/0', 'before_domain j b - 1/0',
                                             'after_domain j b succeeded 2/0', 'after_job j - succeeded 2/0'], 'each runs at its time, with the facts')
-    tap.is_(read('hooks.point').splitlines(), ['%s@%s full %s' % (vm, os.path.basename(p), os.path.abspath('hooks.repo')) for vm, p in zip('ab', ovb.points('hooks.repo'))],
+    tap.is_(read('hooks.point').splitlines(), ['%s@%s full offline %s' % (vm, os.path.basename(p), os.path.abspath('hooks.repo')) for vm, p in zip('ab', ovb.points('hooks.repo'))],
             'the point that was made')
     tap.unlike(read('hooks.env'), '^(NOTIFY_SOCKET|OVB_RESULT_FILE)=', 'what is the program\'s own is not in their environment')
 
@@ -250,7 +250,7 @@ def test_once():
     tap.is_(len(mails), 3, 'two mails')
     tap.like(mails[0], '^to: -i -f backup@example.net -- root ops@example.net$', 'sendmail gets the addresses')
     tap.like(mails[0], r'^Subject: \[openvirt-backup\] \S+: job j succeeded$', 'a subject')
-    tap.like(mails[0], r'^a@\d{4}-\S+Z: full, \S+ kB stored$', 'what was done')
+    tap.like(mails[0], r'^a@\d{4}-\S+Z: full, offline, \S+ kB stored$', 'what was done')
     tap.like(mails[0], r'^Date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d \+0000$', 'a date')
     tap.like(mails[1], r'^Subject: .*: job bad failed$', 'of the failure')
     tap.like(mails[1], r'missing.img matches no file', 'and why')

@@ -220,6 +220,11 @@ done(ovb.once(conf), 'a server without fsync')
 tap.like(' '.join(ovb.manifest(ovb.points('plain')[0])['notes']), 'cannot be told to make files durable', '... is noted in the point')
 plain.stop()
 
+# A folder that is not there.
+tap.like(restore(config(server.url(os.path.abspath('nowhere'))), 'list').stderr, r'cannot open the repository sftp://\S+/nowhere \(is it mounted there, and written so\?\)', 'no repository')
+tap.like(ovb.once(config(server.url(os.path.abspath('no/where')))).stderr, r"cannot make the repository's folder sftp://\S+/no/where \(the folder that it is in must be",
+         'nothing to make one in')
+
 # A disk that is full, or read-only.
 small = ovb.mount_tmpfs('small', 4 * MIB)
 if os.path.ismount(small):

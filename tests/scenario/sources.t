@@ -60,7 +60,7 @@ def refused(name, *paths, says=(), **keys):
 
 
 def accepted(name, path, content=None, **keys):
-    """The job succeeds; returns the manifest of the new point, whose disk restores to the same bytes."""
+    """The job succeeds, and says when the point is inconsistent; returns the manifest of the new point, whose disk restores to the same bytes."""
     before = published()
     r = once(path, **keys)
     if not tap.is_(r.status, 0, name + ': exit status 0'):
@@ -71,7 +71,9 @@ def accepted(name, path, content=None, **keys):
     out = ovb.restore(new[0], 'out.img', '--force')
     tap.ok(out.status == 0 and images.same_content(content or path, 'out.img'), name + ': its disk restores')
     os.unlink('out.img')
-    return ovb.manifest(new[0])
+    m = ovb.manifest(new[0])
+    tap.is_('inconsistent' in r.stdout, m['consistency'] == 'inconsistent', name + ': what the run prints says how consistent it is') or tap.diag(r.stdout)
+    return m
 
 
 os.mkdir('src')

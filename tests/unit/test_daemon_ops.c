@@ -207,7 +207,7 @@ test_states(void **state)
 	assert_true(json_is_null(json_object_get(r, "vm")));
 	assert_string_equal(word(r, "error"), "no such image");
 	r = json_array_get(o, 1);
-	assert_string_equal(word(r, "point"), "web@2026-01-01T000000Z");
+	assert_string_equal(word(r, "point"), "web@2026-01-01T00:00:00Z");
 	assert_string_equal(word(r, "started"), "2026-01-01T00:00:00Z");
 	assert_int_equal(json_integer_value(json_object_get(r, "duration")), 5);
 	assert_true(json_real_value(json_object_get(r, "frozen")) == 0.25);
@@ -319,6 +319,8 @@ test_events(void **state)
 	assert_int_equal(worker_event(&w, "{\"event\":\"pruned\",\"points\":0,\"folders\":0,\"freed\":0}", 1700000000, &m, text, sizeof(text)), WORKER_EVENT_NONE);
 	assert_int_equal(worker_event(&w, "{\"event\":\"pruned\",\"points\":2,\"folders\":1,\"freed\":9}", 1700000000, &m, text, sizeof(text)), WORKER_EVENT_TEXT);
 	assert_string_equal(text, "pruned 2 points, 9 B freed");
+	assert_int_equal(worker_event(&w, "{\"event\":\"consolidated\",\"point\":\"web@2026-01-01T00:00:00Z\",\"written\":9}", 1700000000, &m, text, sizeof(text)), WORKER_EVENT_TEXT);
+	assert_string_equal(text, "web@2026-01-01T00:00:00Z: now a full archive of 9 B");
 }
 
 int
