@@ -145,11 +145,19 @@ def names(folder, image):
         tap.ok(r.status == 1 and 'has no name' in r.stderr and not os.path.lexists('.partial'), 'no name: refused before anything is written')
 
 
+def number(path):
+    """The file's; None while there is none."""
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return None
+
+
 def stopped(folder, changed, *options):
     """A restore to both.img that stands still once it has made its file; strace makes it slow, and without its tracer a program waits."""
     child = tap.start(['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'inject=pwrite64:delay_enter=500000',
                        *ovb.restore_command(folder, 'both.img', *options)], stdout=-1, stderr=-1)
-    while child.poll() is None and (not os.path.exists('both.img.partial') or os.stat('both.img.partial').st_ino == changed):
+    while child.poll() is None and number('both.img.partial') in (None, changed):
         time.sleep(0.01)
     os.kill(child.pid, signal.SIGSTOP)
     return child
