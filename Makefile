@@ -90,12 +90,12 @@ check: deps
 	CMOCKA_MESSAGE_OUTPUT=TAP OVB_BUILD=$(abspath $(BUILD)) prove --failures --comments --timer $(JOBS) $(PROVEFLAGS) --exec '' $(UNIT) $(FAKED) $(REPLAY) $(SCENARIOS)
 test-programs: all $(UNIT) $(FAKED) $(TOOLS) $(PRELOADS) $(REPLAY)
 
-#: sudo make check-vm   the tests on real guests under libvirt and QEMU, emulated (installs what they need; VM_TESTS=tests/vm/NAME.t for one)
+#: sudo make check-vm   the tests on real guests under libvirt and QEMU, emulated, JOBS=-j2 at a time (installs what they need; VM_TESTS=tests/vm/NAME.t for one)
 check-vm: deps
 	packaging/install-packages vm
 	$(MAKE) $(JOBS) all $(TOOLS) $(PRELOADS)
 	tests/vm/build-guest $(abspath $(BUILD))/vm
-	OVB_BUILD=$(abspath $(BUILD)) prove --failures --comments --timer $(PROVEFLAGS) --exec '' $(VM_TESTS)
+	OVB_BUILD=$(abspath $(BUILD)) prove --failures --comments --timer $(JOBS) $(PROVEFLAGS) --exec '' $(VM_TESTS)
 
 #: make check-asan      the same under AddressSanitizer and UndefinedBehaviorSanitizer
 #: make check-tsan      the same under ThreadSanitizer
