@@ -18,6 +18,7 @@
 #define LIBRARY		"libssh2 " LIBSSH2_VERSION
 #define PASSPHRASE_MAX	1024u
 #define AGENT_S		30u		/* somebody may have to touch a key */
+#define SILENT_MS	30000	/* an answer has just come, or will not come */
 #define AGENT_KEYS_MAX	10u		/* a server hangs up after a few */
 
 struct login {
@@ -37,6 +38,11 @@ outcome(struct login *l, int r, struct err *err)
 {
 	if (r == 0)
 		return (LOGIN_YES);
+	/* libssh2 gives up by itself after a minute, and calls that a refusal, too (its userauth.c). */
+	if (!l->ss->ended && ssh_now() - l->ss->moved >= SILENT_MS) {
+		err_plain(err, ETIMEDOUT, "%s does not answer: it said nothing for a minute, while we were logging in", l->ss->t->label);
+		return (LOGIN_ERROR);
+	}
 	/* What the server says of a key is no loss of the connection. */
 	if (!l->ss->ended && (r == LIBSSH2_ERROR_AUTHENTICATION_FAILED || r == LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED))
 		return (LOGIN_NO);

@@ -127,15 +127,21 @@ too_late(struct ssh_session *ss, int64_t now, struct err *err)
 	return (die(ss, err));
 }
 
-/* Only where nothing is half sent: libssh2 goes on with a packet only when it is given the same one again. */
+/*
+ * Only where nothing is half sent: libssh2 goes on with a packet only when it is given the same one again.  Before the login a server expects none.
+ * That our question went into the socket is no sign of life; the answer is.
+ */
 static void
 show_life(struct ssh_session *ss)
 {
 	struct pollfd pfd = { .fd = ss->stream.fd, .events = POLLOUT };
 	int next, directions = libssh2_session_block_directions(ss->ssh);
+	int64_t moved = ss->moved;
 
-	if ((directions & LIBSSH2_SESSION_BLOCK_OUTBOUND) == 0 && poll(&pfd, 1, 0) == 1 && pfd.revents == POLLOUT)
+	if (libssh2_userauth_authenticated(ss->ssh) && (directions & LIBSSH2_SESSION_BLOCK_OUTBOUND) == 0 && poll(&pfd, 1, 0) == 1 &&
+	    pfd.revents == POLLOUT)
 		libssh2_keepalive_send(ss->ssh, &next);
+	ss->moved = moved;
 }
 
 /* Its SFTP server may end, or crash, while its sshd lives on. */

@@ -32,11 +32,11 @@ proxy = sshd.Proxy(server.port)
 rng = random.Random(SEED)
 
 
-def config(file, **job):
+def config(file, idle=IDLE, **job):
     with open(file, 'w', encoding='utf-8') as f:
         f.write('repositories = ( %s );\n' % ovb.value(dict(
             name='far', url=server.url(FAR, proxy.port), identity=key, known_hosts=server.known_hosts('known', port=proxy.port),
-            idle_timeout=IDLE, connect_timeout=CONNECT)))
+            idle_timeout=idle, connect_timeout=CONNECT)))
         f.write('jobs = ( %s );\n' % ovb.value(ovb.image_job('vda.img', compression='zstd:1', incremental=True, **job)))
     return os.path.abspath(file)
 
@@ -50,6 +50,13 @@ def change(seed):
 def stop_answering():
     proxy.stall()
 
+
+# libssh2 waits a minute for the answer to a key, and calls silence a refusal.  It goes on beside all the rest.
+thinks = sshd.Server('server-thinks', options=('AuthorizedKeysCommand /bin/sleep 100', 'AuthorizedKeysCommandUser root'))
+with open('thinks.conf', 'w', encoding='utf-8') as f:
+    f.write('repositories = ( %s );\n' % ovb.value(dict(name='far', url=thinks.url(FAR), identity=key, known_hosts=thinks.known_hosts('known-thinks'),
+                                                        idle_timeout=200, connect_timeout=200)))
+logging_in = tap.start([ovb.RESTORE, '--config', os.path.abspath('thinks.conf'), 'list'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 CONF = config('keep.conf')
 PRUNE = config('prune.conf', keep={'last': 2})
@@ -124,4 +131,16 @@ tap.is_(r.status, 0, 'a run that prunes') or tap.diag(r.stderr)
 tap.is_(ovb.leftovers('far') + glob.glob('far/.locks/*'), [], '... leaves nothing')
 r = tap.run(COMMANDS['disk'])
 tap.ok(r.status == 0 and images.same_content('vda.img', 'out.img'), 'the last point is the image')
+
+# A longer silence than that after which it is asked whether it lives: our own question is no sign of life.
+child = tap.start(ovb.once_command(config('patient.conf', idle=17, rate_limit='4M'), 'job', '--full'), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+while child.poll() is None and not glob.glob('far/*/*.partial/disks.*'):
+    time.sleep(0.01)
+proxy.stall()
+_, text = child.communicate(timeout=400)
+proxy.reset()
+proxy.stalled = False
+tap.like(text, 'does not answer: nothing came from it, or went to it, for 17 s', 'a server that does not answer its keepalives is given up in time')
+_, text = logging_in.communicate(timeout=400)
+tap.like(text, 'does not answer: it said nothing for a minute, while we were logging in', 'silence is not taken for a key that is refused')
 tap.done_testing()
