@@ -32,7 +32,7 @@ partial_begin(struct partial *p, const char *path, bool force, struct err *err)
 	*p = (struct partial)PARTIAL_INIT;
 	p->force = force;
 	if (path[0] == '\0')
-		return (err_set(err, 0, "the target has no name: write one"));
+		return (err_set(err, 0, "\"%s\" is no name for a file: say where to write to", path));
 	if ((p->path = strdup(path)) == NULL || asprintf(&p->temporary, "%s.partial", path) == -1) {
 		p->temporary = NULL;
 		return (err_nomem(err));
