@@ -6,8 +6,9 @@
 #include "human.h"
 
 #define WORTH_TELLING	10	/* seconds */
+#define SECOND_NS	1000000000
 
-/* How far it is from the one that nobody sets, and that goes on while the machine sleeps. */
+/* How far it is from the one that nobody sets, and that goes on while the machine sleeps.  Nanoseconds: whole seconds of each would be off by one at times. */
 static int64_t
 offset(void)
 {
@@ -15,7 +16,7 @@ offset(void)
 
 	clock_gettime(CLOCK_BOOTTIME, &boot);
 	clock_gettime(CLOCK_REALTIME, &real);
-	return (real.tv_sec - boot.tv_sec);
+	return ((int64_t)(real.tv_sec - boot.tv_sec) * SECOND_NS + real.tv_nsec - boot.tv_nsec);
 }
 
 void
@@ -33,7 +34,7 @@ clock_told(int64_t seconds, char *out, size_t n)
 void
 clock_look(struct daemon *d)
 {
-	int64_t now = offset(), jump = now - d->clock_offset;
+	int64_t now = offset(), moved = now - d->clock_offset, jump = (moved + (moved < 0 ? -SECOND_NS / 2 : SECOND_NS / 2)) / SECOND_NS;
 	char text[256];
 
 	if (d->clock_offset == 0)
