@@ -327,3 +327,26 @@ live_mark(struct live *lv, const struct points *all, struct err *err)
 			return (-1);
 	return (0);
 }
+
+int
+live_take(struct live_archive *a, const uint8_t id[ARCHIVE_ID_LEN], uint64_t *stored, struct err *err)
+{
+	const struct index_reader *ix = a->ar->ix;
+	struct index_source s;
+	struct index_frame f;
+
+	*stored = 0;
+	for (uint32_t i = 0; i < index_sources(ix); i++) {
+		if (index_source(ix, i, &s, err) == -1)
+			return (-1);
+		if (index_block_count(ix, i) > 0 && memcmp(s.archive, id, ARCHIVE_ID_LEN) == 0)
+			set_bits(a, i, 0, index_block_count(ix, i));
+	}
+	for (uint64_t i = 0; i < index_frame_count(ix); i++) {
+		if (index_frames(ix, i, 1, &f, err) == -1)
+			return (-1);
+		if (f.source != NO_SOURCE && a->used[f.source] > 0)
+			*stored += f.stored;
+	}
+	return (0);
+}

@@ -39,6 +39,12 @@ int live_add(struct live *lv, const struct point *p, struct err *err);
  */
 int live_mark(struct live *lv, const struct points *all, struct err *err);
 
+/**
+ * live_take(a, id, stored, err):
+ * Mark instead all blocks that ${a} has of the archive ${id}; *${stored} is how many bytes their frames have in it.  Fails: -1.
+ */
+int live_take(struct live_archive *a, const uint8_t id[ARCHIVE_ID_LEN], uint64_t *stored, struct err *err);
+
 /** live_drop(lv, i): Forget the archive number ${i}; the last one takes its number. */
 void live_drop(struct live *lv, size_t i);
 

@@ -6,6 +6,7 @@
 #include "repo.h"
 
 #define SUFFIX_MAX	1000u		/* points of one machine in one second */
+#define TOGETHER_MAX	64u		/* of these, under way at once */
 #define PATH_LEN	(2 * NAMING_MAX + 64)
 
 /* A name is taken too while its point is consolidated, when its folder may have only the other names. */
@@ -45,12 +46,31 @@ point_begin(struct repo *r, struct lock *lk, const char *vm, time_t t, struct er
 	return (point_begin_named(r, lk, vm, t, name, false, err));
 }
 
+/* Two of one time under one lock have working names of their own: by ${name} first, then by other suffixes.  Returns 0; 1: there is no folder of the machine; -1. */
+static int
+make_partial(struct point_writer *pw, const char *name, struct err *err)
+{
+	char other[NAMING_MAX];
+
+	for (unsigned int suffix = 1; suffix <= TOGETHER_MAX; suffix++) {
+		snprintf(pw->partial, sizeof(pw->partial), "%s/%.32s.%s.partial", pw->point.folder, name, lock_token(pw->lk));
+		if (store_mkdir(pw->r->st, pw->partial, err) == 0) {
+			pw->made = true;
+			return (0);
+		}
+		if (err->code != EEXIST)
+			return (err->code == ENOENT ? 1 : -1);
+		point_name(pw->point.time, suffix + 1, other);
+		name = other;
+	}
+	return (-1);
+}
+
 struct point_writer *
 point_begin_named(struct repo *r, struct lock *lk, const char *vm, time_t t, const char *name, bool known, struct err *err)
 {
 	struct point_writer *pw = calloc(1, sizeof(*pw));
-	struct point *p;
-	int tries;
+	int rc = 1;
 
 	if (pw == NULL) {
 		err_nomem(err);
@@ -58,28 +78,18 @@ point_begin_named(struct repo *r, struct lock *lk, const char *vm, time_t t, con
 	}
 	pw->r = r;
 	pw->lk = lk;
-	p = &pw->point;
-	p->time = t;
-	if (name_escape(vm, p->folder, err) == -1)
+	pw->point.time = t;
+	snprintf(pw->point.name, sizeof(pw->point.name), "%s", name);
+	if (name_escape(vm, pw->point.folder, err) == -1)
 		goto fail;
-	snprintf(p->name, sizeof(p->name), "%s", name);
-	snprintf(pw->partial, sizeof(pw->partial), "%s/%.32s.%s.partial", p->folder, p->name, lock_token(lk));
-	if (known && store_mkdir(r->st, pw->partial, err) == 0) {
-		pw->made = true;
+	if (known && make_partial(pw, name, err) == 0)
 		return (pw);
-	}
 	/* Another run of this machine, that fails just now, may take the empty folder away. */
-	for (tries = 0; tries < 10; tries++) {
-		if (store_mkdir(r->st, p->folder, err) == -1 && err->code != EEXIST)
+	for (int tries = 0; tries < 10 && rc == 1; tries++)
+		if ((store_mkdir(r->st, pw->point.folder, err) == -1 && err->code != EEXIST) || (rc = make_partial(pw, name, err)) == -1)
 			goto fail;
-		if (store_mkdir(r->st, pw->partial, err) == 0)
-			break;
-		if (err->code != ENOENT)
-			goto fail;
-	}
-	pw->made = tries < 10;
 	/* Whoever made the machine's folder may not have come to make it durable. */
-	if (pw->made && store_sync_dir(r->st, ".", err) == 0)
+	if (rc == 0 && store_sync_dir(r->st, ".", err) == 0)
 		return (pw);
 fail:
 	point_end(pw);

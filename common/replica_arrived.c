@@ -77,7 +77,8 @@ replica_has_arrived(struct replica_send *s, struct store_file *in, const char *p
 	if (st->remote && size > READ_WHOLE) {
 		if (store_sha256(st, path, size, got, err) == 0)
 			return (strcmp(got, hex) == 0 ? 1 : 0);
-		return (err->code != ENOTSUP ? -1 : sample_is_same(s, in, path, size, err));
+		if (err->code != ENOTSUP || in != NULL)
+			return (err->code != ENOTSUP ? -1 : sample_is_same(s, in, path, size, err));
 	}
 	if ((sha = sha256_new(err)) == NULL)
 		return (-1);

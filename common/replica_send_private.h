@@ -36,7 +36,8 @@ int replica_read_source(struct replica_send *s, struct store_file *in, size_t n,
 
 /**
  * replica_has_arrived(s, in, path, size, hex, err):
- * Whether the first ${size} bytes of ${path} at the far end are those of ${in}, whose SHA-256 is ${hex}: 1, 0.  Fails: -1.
+ * Whether the first ${size} bytes of ${path} at the far end are those of ${in}, whose SHA-256 is ${hex}: 1, 0.  Without ${in} (NULL), all that is known is
+ * its digest: then they are read back whole where the far end computes none.  Fails: -1.
  */
 int replica_has_arrived(struct replica_send *s, struct store_file *in, const char *path, uint64_t size, const char *hex, struct err *err);
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "replica_extract.h"
 #include "replica_send.h"
 #include "replicate_plan.h"
 #include "thread.h"
@@ -101,38 +102,30 @@ task_failed(struct transfer *t, struct task *k, const struct err *why)
 	pthread_mutex_unlock(&t->mutex);
 }
 
-/* With the mutex. */
-static int
-note_sent(struct transfer *t, const struct task *k, const struct replica_send *s, struct err *err)
-{
-	struct replica rp = { .folder = (char *)(uintptr_t)k->p.folder, .there = k->as_pruned ? NULL : (char *)(uintptr_t)k->p.name,
-		.here = (char *)(uintptr_t)replica_send_here(s), .has_id = true, .replaces = k->replaces, .nreplaces = k->nreplaces };
-
-	memcpy(rp.id, k->id, sizeof(rp.id));
-	return (replica_add(&t->list, &rp, err));
-}
-
+/* ${has}: what the other end has now, and ${r} tells; its entry and its specification are made of the task's. */
 static void
-task_done(struct transfer *t, struct task *k, const struct replica_send *s, double seconds)
+task_done(struct transfer *t, struct task *k, struct replica *has, struct replicated *r)
 {
-	const struct manifest *m = replica_send_manifest(s);
-	struct replicated r = { .vm = m->vm, .machine = m->uuid != NULL ? m->uuid : m->vm, .here = replica_send_here(s), .stored = m->archive.size,
-		.resumed = replica_send_resumed(s), .seconds = seconds, .as_pruned = k->as_pruned };
 	struct err ignored = ERR_INIT;
 	char spec[2 * NAMING_MAX];
 
+	has->folder = k->p.folder;
+	has->there = k->as_pruned ? NULL : k->p.name;
+	has->here = (char *)(uintptr_t)r->here;
+	has->has_id = true;
+	r->as_pruned = k->as_pruned;
 	pthread_mutex_lock(&t->mutex);
 	/* Without its entry it is found again by its manifest. */
-	note_sent(t, k, s, &ignored);
-	r.spec = point_spec_format(m->vm, k->p.time, k->p.suffix, spec);
+	replica_add(&t->list, has, &ignored);
+	r->spec = point_spec_format(r->vm, k->p.time, k->p.suffix, spec);
 	if (k->as_pruned)
 		t->stats->archives++;
 	else
 		t->stats->sent++;
-	t->stats->bytes += r.stored;
-	t->stats->resumed += r.resumed;
+	t->stats->bytes += r->stored;
+	t->stats->resumed += r->resumed;
 	if (t->how->sent != NULL)
-		t->how->sent(t->how->arg, &r);
+		t->how->sent(t->how->arg, r);
 	set_state(t, k, TASK_DONE);
 	pthread_mutex_unlock(&t->mutex);
 }
@@ -157,20 +150,50 @@ wait_for_needs(struct transfer *t, const struct task *k, struct err *err)
 	return (rc);
 }
 
+static int
+copy_point(struct worker *w, struct task *k, const struct timespec *begun, struct err *err)
+{
+	struct replica_send *s = replica_send_copy(&w->ln, &k->p, k->as_pruned, &k->hint, err);
+	struct replica has = { .replaces = k->replaces, .nreplaces = k->nreplaces };
+	const struct manifest *m;
+	int rc = -1;
+
+	if (s != NULL && wait_for_needs(w->t, k, err) == 0 && (!k->packed || replica_send_check(s, err) == 0) && replica_send_publish(s, err) == 0) {
+		m = replica_send_manifest(s);
+		memcpy(has.id, k->id, sizeof(has.id));
+		task_done(w->t, k, &has, &(struct replicated){ .vm = m->vm, .machine = m->uuid != NULL ? m->uuid : m->vm,
+		    .here = replica_send_here(s), .stored = m->archive.size, .resumed = replica_send_resumed(s), .seconds = seconds_since(begun) });
+		rc = 0;
+	}
+	replica_send_end(s);
+	return (rc);
+}
+
+static int
+extract_archive(struct worker *w, struct task *k, const struct timespec *begun, struct err *err)
+{
+	struct replica_extract x = REPLICA_EXTRACT_INIT;
+	struct replica has = { .replaces = &k->id, .nreplaces = 1 };
+	int rc = replica_extract(&w->ln, &k->p, k->id, w->t->how->program, &x, err);
+
+	if (rc == 0) {
+		memcpy(has.id, x.id, sizeof(has.id));
+		task_done(w->t, k, &has, &(struct replicated){ .vm = x.m.vm, .machine = x.m.uuid != NULL ? x.m.uuid : x.m.vm, .here = x.here,
+		    .stored = x.stored, .seconds = seconds_since(begun) });
+	}
+	replica_extract_end(&x);
+	return (rc);
+}
+
 static void
 do_task(struct worker *w, struct task *k)
 {
-	struct replica_send *s;
 	struct err err = ERR_INIT;
 	struct timespec begun;
 
 	clock_gettime(CLOCK_MONOTONIC, &begun);
-	if ((s = replica_send_copy(&w->ln, &k->p, k->as_pruned, &k->hint, &err)) == NULL || wait_for_needs(w->t, k, &err) == -1 ||
-	    (k->packed && replica_send_check(s, &err) == -1) || replica_send_publish(s, &err) == -1)
+	if ((k->extract ? extract_archive : copy_point)(w, k, &begun, &err) == -1)
 		task_failed(w->t, k, &err);
-	else
-		task_done(w->t, k, s, seconds_since(&begun));
-	replica_send_end(s);
 }
 
 static struct task *

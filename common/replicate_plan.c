@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "replica_extract.h"
 
 #define FUTURE_S	3600		/* clocks differ */
 #define PASSES_MAX	1000u		/* over references that lead back in time */
@@ -283,6 +284,53 @@ would_displace(const struct planning *pl, const struct catalog_entry *e)
 	return (false);
 }
 
+static int
+note_task(struct planning *pl, const archive_id id, struct err *err)
+{
+	char text[UUID_LEN];
+
+	uuid_text(id, text);
+	return (json_object_set_new(pl->plan->by_id, text, json_integer((json_int_t)pl->plan->n - 1)) == -1 ? err_nomem(err) : 0);
+}
+
+/* Of an archive that stands for others, only what it has of ${id}. */
+static int
+add_extract(struct planning *pl, const struct catalog_entry *e, const archive_id id, struct err *err)
+{
+	uint64_t size;
+	struct task *t;
+
+	if (replica_extract_size(pl->from, &e->point, id, &size, err) == -1 || (t = new_task(pl->plan, err)) == NULL)
+		return (-1);
+	t->p = e->point;
+	t->as_pruned = t->extract = true;
+	t->size = size;
+	memcpy(t->id, id, sizeof(t->id));
+	pl->plan->bytes += size;
+	return (note_task(pl, id, err));
+}
+
+static int
+add_archive(struct planning *pl, const struct catalog_entry *e, struct err *err)
+{
+	struct task *t = new_task(pl->plan, err);
+
+	if (t == NULL)
+		return (-1);
+	t->p = e->point;
+	t->as_pruned = true;
+	t->hint = replica_look_hint(&pl->look, &t->p);
+	t->size = e->stored;
+	memcpy(t->id, e->id, sizeof(t->id));
+	if ((t->replaces = calloc(e->nreplaces + 1, sizeof(archive_id))) == NULL)
+		return (err_nomem(err));
+	if (e->nreplaces > 0)
+		memcpy(t->replaces, e->replaces, e->nreplaces * sizeof(archive_id));
+	t->nreplaces = e->nreplaces;
+	pl->plan->bytes += t->size;
+	return (note_task(pl, e->id, err));
+}
+
 /* A task for the archive ${id}, which a point that is copied needs.  Returns its number, or -1. */
 static int64_t
 want_archive(struct planning *pl, const archive_id id, struct err *err)
@@ -290,8 +338,8 @@ want_archive(struct planning *pl, const archive_id id, struct err *err)
 	const struct catalog_holder *h;
 	const struct catalog_entry *e = NULL;
 	char text[UUID_LEN];
-	struct task *t;
 	size_t count;
+	int rc;
 
 	if (!pl->has_source && catalog_load(pl->from, &pl->source, err) == -1)
 		return (-1);
@@ -303,29 +351,11 @@ want_archive(struct planning *pl, const archive_id id, struct err *err)
 	uuid_text(id, text);
 	if (e == NULL)
 		return (err_plain(err, EBADMSG, "the archive %s, which it needs, is missing at the source (virt-backupctl verify tells more)", text));
-	if (would_displace(pl, e))
-		return (err_plain(err, EBADMSG, "the archive %s, which it needs, was packed at the source into one that would take the place of others here: "
-		    "make the point a full one there (virt-backupctl consolidate)", text));
 	if (task_of(pl->plan, e->id) >= 0)
 		return (task_of(pl->plan, e->id));
-	if ((t = new_task(pl->plan, err)) == NULL)
+	rc = would_displace(pl, e) ? add_extract(pl, e, id, err) : add_archive(pl, e, err);
+	if (rc == -1)
 		return (-1);
-	t->p = e->point;
-	t->as_pruned = true;
-	t->hint = replica_look_hint(&pl->look, &t->p);
-	t->size = e->stored;
-	memcpy(t->id, e->id, sizeof(t->id));
-	if ((t->replaces = calloc(e->nreplaces + 1, sizeof(archive_id))) == NULL) {
-		err_nomem(err);
-		return (-1);
-	}
-	if (e->nreplaces > 0)
-		memcpy(t->replaces, e->replaces, e->nreplaces * sizeof(archive_id));
-	t->nreplaces = e->nreplaces;
-	pl->plan->bytes += t->size;
-	uuid_text(e->id, text);
-	if (json_object_set_new(pl->plan->by_id, text, json_integer((json_int_t)pl->plan->n - 1)) == -1)
-		return (err_nomem(err));
 	return ((int64_t)pl->plan->n - 1);
 }
 
@@ -366,11 +396,14 @@ find_needs(struct planning *pl, struct err *err)
 		why = (struct err)ERR_INIT;
 		if (add_needs(pl, i, &why) == 0)
 			continue;
-		if (why.code != EBADMSG) {
+		if (why.code != EBADMSG && why.code != ESTALE) {
 			*err = why;
 			return (-1);
 		}
-		refuse(pl, &pl->plan->v[i].p, &why);
+		if (why.code == EBADMSG)
+			refuse(pl, &pl->plan->v[i].p, &why);
+		else
+			pl->stats->vanished++;
 		pl->plan->v[i].state = TASK_FAILED;
 		pl->plan->bytes -= pl->plan->v[i].size;
 	}

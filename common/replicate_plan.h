@@ -14,6 +14,7 @@ enum task_state { TASK_WAITS, TASK_RUNS, TASK_DONE, TASK_FAILED };
 struct task {
 	struct point	 p;			/* at the source */
 	bool		 as_pruned;
+	bool		 extract;		/* its archive stands for others: only what it has of the archive ->id is wanted */
 	archive_id	 id;
 	archive_id	*needs;			/* other archives */
 	size_t		 nneeds;

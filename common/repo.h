@@ -146,7 +146,7 @@ struct point_writer *point_begin(struct repo *r, struct lock *lk, const char *vm
 
 /**
  * point_begin_named(r, lk, vm, t, name, known, err):
- * The same, of which ${name} is what it will be called, so that two of one second do not meet.  ${known}: the machine has points, so that its folder is there
+ * The same, of which ${name} is what it will be called, if that is free then.  ${known}: the machine has points, so that its folder is there
  * and durable.
  */
 struct point_writer *point_begin_named(struct repo *r, struct lock *lk, const char *vm, time_t t, const char *name, bool known, struct err *err);

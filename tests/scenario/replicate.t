@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -267,6 +268,93 @@ def test_consolidated():
     tap.is_(r.status, 0, 'it comes back')
 
 
+def packed(repository):
+    """The archives that stand for others there: by their ids, what they stand for, and their paths."""
+    found = {}
+    for path in glob.glob(os.path.abspath(repository) + '/*/*/pruned.json'):
+        with open(path, encoding='utf-8') as f:
+            m = json.load(f)
+        if m.get('replaces'):
+            found[m['archive']['id']] = set(m['replaces']), os.path.join(os.path.dirname(path), m['archive']['file'])
+    return found
+
+
+def test_outage(server=None):
+    """Points come and go at the source, and are packed, while nothing is copied; what the other end has already stands in the way of the packed archive."""
+    clear()
+    make_image()
+    there = folder('there')
+    if server is not None:
+        key = sshd.keygen('id-out')
+        server.authorize(key)
+        there = remote(server, key, server.known_hosts('known-out', kinds=('ed25519',)))
+    how = 'over SSH' if server is not None else 'between folders'
+    conf = config([folder('here'), there], job())
+    prune = config([folder('here'), there], job(replicate=['there'], keep={'last': 3}), file='prune.conf')
+    push = config([folder('here'), there], job(replicate=['there'], keep={'last': 6}), file='push.conf')
+    wants = {}
+
+    def night(*changes):
+        for at, size in changes:
+            change(at=at, size=size)
+        before = set(names('here'))
+        ovb.once(conf, 'nightly')
+        new, = set(names('here')) - before
+        wants[new] = state_of()
+
+    def all_come_back():
+        for p in listed('there'):
+            r = ovb.restore(p, 'out.img', '--force')
+            if r.status != 0 or state_of('out.img') != wants[os.path.relpath(p, 'there')]:
+                return False
+        return True
+
+    night()
+    night((2 * MIB, MIB))
+    done(tap.run([CTL, '-c', push, 'replicate', 'nightly']), how + ': two points are copied')
+    # Each night's blocks are needed in part by later ones; what the first night's archive has is half overwritten.
+    night((3 * MIB, 2 * MIB))
+    night((4 * MIB, 2 * MIB), (9 * MIB, MIB))
+    night((5 * MIB, 3 * MIB))
+    for at in 6, 7, 8:
+        night((at * MIB, MIB))
+    done(tap.run([CTL, '-c', prune, 'prune', 'nightly', '-r', 'here']), how + ': then the source has let go of points that were not copied')
+    of = packed('here')
+    tap.ok([len(ids) >= 4 for ids, _ in of.values()] == [True], how + ': and has packed what they share') or tap.diag(of)
+    night((7 * MIB + MIB // 2, MIB))
+    archive, = (path for _, path in of.values())
+    with open(archive, 'rb') as f:
+        whole = f.read()
+    with open(archive, 'wb') as f:
+        f.write(whole[:len(whole) // 2] + bytes(b ^ 0xff for b in whole[len(whole) // 2:len(whole) // 2 + 4096]) + whole[len(whole) // 2 + 4096:])
+    r = tap.run([CTL, '-c', push, 'replicate', 'nightly'])
+    tap.ok(r.status == 1 and re.search(r'%s cannot be used: .*%s' % (os.path.dirname(archive), os.path.basename(archive)), r.stderr),
+           how + ': what is damaged in it is told, with where it lies') or tap.diag(r.stderr)
+    tap.ok(all_come_back(), how + ': and is not copied')
+    with open(archive, 'wb') as f:
+        f.write(whole)
+    r = tap.run([CTL, '-c', push, 'replicate', 'nightly'])
+    done(r, how + ': what there is goes over all the same')
+    tap.is_(sorted(set(names('here')) - set(names('there'))), [], how + ': they are listed there')
+    tap.ok(all_come_back(), how + ': every point there is restored to what it was')
+    tap.is_(sorted(set(packed('there')) & set(of)), [], how + ': the packed archive itself is not there')
+    tap.is_([ids for ids, _ in packed('there').values() if len(ids) != 1], [], how + ': but what was missing, one by one')
+    tap.is_(left_over('there'), [], how + ': nothing else is left')
+    verify('there', how + ': verify finds nothing')
+    r = tap.run([CTL, '-c', push, 'replicate', 'nightly'])
+    tap.like(r.stdout, '0 points copied', how + ': again, nothing is to be done')
+    # Both ends go on with what they have.
+    for at in 2, 10, 3:
+        night((at * MIB, MIB))
+        for repository in 'here', 'there':
+            done(tap.run([CTL, '-c', prune, 'prune', 'nightly', '-r', repository]), '%s: %s lets go of points' % (how, repository))
+        done(tap.run([CTL, '-c', push, 'replicate', 'nightly']), how + ': and the next night is copied')
+    tap.ok(all_come_back(), how + ': every point there is still what it was')
+    verify('there', how + ': and verify finds nothing')
+    if server is not None:
+        server.stop()
+
+
 def test_wrong():
     clear()
     make_image()
@@ -446,7 +534,7 @@ def test_at_random():
                 continue
             status, text = replicate()
             outcomes[status] = outcomes.get(status, 0) + 1
-            if status == 1 and 'consolidate' not in text:
+            if status == 1 and 'let go of here' not in text:
                 wrong.append('step %d: %s' % (step, text))
         elif os.path.isdir(what.split()[1]):
             (prune if what.startswith('prune') else consolidate)(what.split()[1])
@@ -468,6 +556,8 @@ test_damage()
 test_names()
 test_first_name()
 test_consolidated()
+test_outage()
+test_outage(sshd.Server('server-out', kinds=('ed25519',), sftp='internal-sftp'))
 test_wrong()
 test_sftp(True)
 test_sftp(False)
