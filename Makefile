@@ -112,7 +112,7 @@ check-valgrind: deps
 	$(MAKE) $(JOBS) test-programs
 	tests/sanitized valgrind $(BUILD)/valgrind $(MAKE) check-wrapped
 check-wrapped:
-	CMOCKA_MESSAGE_OUTPUT=TAP prove --failures --comments --timer $(JOBS) $(PROVEFLAGS) --exec "$$OVB_WRAP" $(UNIT) $(FAKED) $(REPLAY)
+	CMOCKA_MESSAGE_OUTPUT=TAP prove --failures --comments --timer $(JOBS) $(PROVEFLAGS) --exec "env LD_PRELOAD=$(abspath $(BUILD)/tests/tools/preload_self.so) $$OVB_WRAP" $(UNIT) $(FAKED) $(REPLAY)
 	OVB_BUILD=$(abspath $(BUILD)) prove --failures --comments --timer $(JOBS) $(PROVEFLAGS) --exec '' $(VALGRIND_SCENARIOS)
 
 #: make coverage        make check, counted: which lines of the programs were run, as a table and in build/coverage/

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #define AUTO	"capture = \"auto\";"
 
@@ -57,15 +58,18 @@ static void
 written_meanwhile(void **state)
 {
 	const struct timespec now[2] = { { .tv_nsec = UTIME_NOW }, { .tv_nsec = UTIME_NOW } };
+	siginfo_t ended;
 
 	(void)state;
 	fake->active = false;
 	on("is-active", 2, HANGS, 4000);
 	pid_t pid = run_in_background(AUTO);
-	for (int i = 0; i < 60; i++) {
+	/* However long it takes to come to reading. */
+	do {
+		ended.si_pid = 0;
 		utimensat(AT_FDCWD, fake->disks[0].base, now, 0);
 		nanosleep(&(struct timespec){ 0, 2000000 }, NULL);
-	}
+	} while (waitid(P_PID, (id_t)pid, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid == 0);
 	assert_int_equal(run_end(pid), 1);
 	assert_said(fake->error, "written while it was read");
 	assert_clean();
