@@ -299,6 +299,8 @@ parse(int argc, char **argv, struct options *o)
 		return (wrong_usage("say what to do: one of --once JOB, --check-config and --reconcile, or none to be the daemon"));
 	if ((o->full || o->reread || o->json || o->domain != NULL) && o->once == NULL)
 		return (wrong_usage("--domain, --full, --reread and --json belong to --once"));
+	if (o->full && o->reread)
+		return (wrong_usage("--full reads everything anyway: leave out --reread"));
 	return (-1);
 }
 

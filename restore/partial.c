@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,13 +11,37 @@
 #include <unistd.h>
 
 #include "io.h"
+#include "manifest.h"
 #include "pagecache.h"
+#include "repo.h"
+
+/* A point's archive that is overwritten is lost, with all points that need it: that is never meant, --force or not. */
+static int
+check_outside(const char *path, struct err *err)
+{
+	static const char *const marks[] = { MANIFEST_NAME, PRUNED_NAME };
+	const char *name = strrchr(path, '/');
+	int n = name != NULL ? (int)(name - path) + 1 : 0;
+	char file[PATH_MAX];
+
+	snprintf(file, sizeof(file), "%.*s../../%s", n, path, REPOSITORY_NAME);
+	if (access(file, F_OK) == -1)
+		return (0);
+	for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++) {
+		snprintf(file, sizeof(file), "%.*s%s", n, path, marks[i]);
+		if (access(file, F_OK) == 0)
+			return (err_set(err, 0, "%s would lie in a restore point of a repository: choose another place", path));
+	}
+	return (0);
+}
 
 int
 partial_check(const char *path, bool force, struct err *err)
 {
 	struct stat sb;
 
+	if (check_outside(path, err) == -1)
+		return (-1);
 	if (lstat(path, &sb) == -1)
 		return (errno == ENOENT ? 0 : err_set(err, errno, "cannot look at %s", path));
 	if (!S_ISREG(sb.st_mode))

@@ -22,7 +22,7 @@ struct partial {
 
 #define PARTIAL_INIT	{ .path = NULL }
 
-/** partial_check(path, force, err): Fails: -1 when ${path} exists (unless ${force}), or is no regular file. */
+/** partial_check(path, force, err): Fails: -1 when ${path} exists (unless ${force}), is no regular file, or lies in a restore point. */
 int partial_check(const char *path, bool force, struct err *err);
 
 /** partial_begin(p, path, force, err): Fails: -1 as partial_check() does. */

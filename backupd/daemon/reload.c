@@ -58,7 +58,8 @@ daemon_load(struct daemon *d, struct err *err)
 	notify_check(&c->notify, warn_notify, NULL);
 	alarms_configure(d->alarms);
 	if (!interface_configure(d->interface, c))
-		daemon_say(true, "the socket keeps the group that it was started with, and does not get api_group \"%s\": restart the daemon for that",
+		daemon_say(true, "the socket keeps the group that it was started with, %s%s: restart the daemon for that",
+		    c->daemon.api_group != NULL ? "and does not get api_group " : "though no api_group is configured any more",
 		    c->daemon.api_group != NULL ? c->daemon.api_group : "");
 	return (0);
 }

@@ -76,7 +76,7 @@ def test_reload():
 def test_group():
     """What the socket's group may do follows the configuration; which group that is needs a new daemon, and says so."""
     if os.geteuid() != 0:
-        tap.skip(3, 'needs root')
+        tap.skip(4, 'needs root')
         return
     os.chmod(tap.WORK, 0o755)
     os.chmod(os.path.dirname(tap.WORK), 0o755)
@@ -95,7 +95,10 @@ def test_group():
     tap.is_((wait_for(lambda: 'again: 1 job' in d.said()), pause()), (True, 1), 'and not any more, once a configuration was read that says so')
     d.configure(schedule='*-*-* 00:00:00')
     os.kill(d.child.pid, signal.SIGHUP)
-    tap.ok(d.says('does not get api_group "": restart the daemon'), 'another group is for the next start')
+    tap.ok(d.says('keeps the group that it was started with, though no api_group is configured any more: restart the daemon'), 'none is for the next start')
+    d.configure(schedule='*-*-* 00:00:00', daemon=(group % 'true').replace('nogroup', 'root'))
+    os.kill(d.child.pid, signal.SIGHUP)
+    tap.ok(d.says('does not get api_group root: restart the daemon'), 'as another one is')
     d.stop()
 
 

@@ -109,7 +109,7 @@ def test_backupd():
         ends([*base, option, *wrong], 2, 'virt-backupd %s %s' % (option, ' '.join(wrong)))
     os.unlink('gone.img')
     ends([*base, '--once', 'broken'], 1, 'virt-backupd --once of a job that fails')
-    for wrong in (['stray'], ['--nosuch'], ['--once'], ['--full'], ['--check-config', '--json']):
+    for wrong in (['stray'], ['--nosuch'], ['--once'], ['--full'], ['--once', 'x', '--full', '--reread'], ['--check-config', '--json']):
         ends([*base, *wrong], 2, 'virt-backupd ' + ' '.join(wrong))
     ends([ovb.BACKUPD, '--config', 'no.conf'], 1, 'the daemon without a configuration')
 

@@ -123,7 +123,7 @@ ELSEWHERE = {
     ],
     'it names options; the usage follows': [
         'say what to do: one of --once JOB, --check-config and --reconcile, or none to be the daemon',
-        '--domain, --full, --reread and --json belong to --once',
+        '--domain, --full, --reread and --json belong to --once', '--full reads everything anyway: leave out --reread',
         'virt-backupctl: say what to do',
         'virt-backupctl: verify --against-source takes a point, and no --sample',
         'virt-backupctl: verify takes a point or --job, not both',

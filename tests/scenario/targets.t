@@ -1,5 +1,6 @@
 #!/usr/bin/python3 -B
 """Every kind of disk through every codec to every kind of target: identical, and no thicker than its source.  Also export."""
+import glob
 import os
 import signal
 import sys
@@ -177,6 +178,23 @@ def overtaken(folder, image):
     tap.ok(second.returncode == 0 and images.same_content(image, 'both.img'), '... and the other one is whole') or tap.diag(err)
 
 
+def not_into_a_point(folder, image):
+    archive = glob.glob(folder + '/disks.tar*')[0]
+    with open(archive, 'rb') as f:
+        before = f.read()
+    repository = ['--repository', os.path.abspath(ovb.repository_of(folder)), '--force']
+    spec = ovb.spec(folder)
+    for what, target, cwd in ('disk', archive, None), ('disk', os.path.basename(archive), folder), ('export', os.path.abspath(folder) + '/new.tar', None):
+        r = tap.run([ovb.RESTORE, *repository, what, spec, *(['pipe'] if what == 'disk' else []), target], cwd=cwd)
+        tap.ok(r.status == 1 and '%s would lie in a restore point' % target in r.stderr, 'no %s to %s, not with --force either' % (what, target)) or \
+            tap.diag(r.stderr)
+    with open(archive, 'rb') as f:
+        tap.ok(f.read() == before and not glob.glob(folder + '/*.partial') and not os.path.exists(folder + '/new.tar'), 'the point is as it was')
+    os.mkdir('repo/by-hand')
+    r = ovb.restore(folder, 'repo/by-hand/out.img')
+    tap.ok(r.status == 0 and images.same_content(image, 'repo/by-hand/out.img'), 'a folder beside the machines is no restore point')
+
+
 def main():
     if os.geteuid() != 0:
         tap.skip_all('block devices need root')
@@ -207,6 +225,7 @@ def main():
     tap.ok(r.status == 1 and 'cannot connect' in r.stderr and 'nobody' in r.stderr, 'nobody answers')
     names(folder, 'pipe.img')
     overtaken(folder, 'pipe.img')
+    not_into_a_point(folder, 'pipe.img')
     r = ovb.restore(folder, 'x.qcow2', '--format', 'vmdk')
     tap.is_(r.status, 2, 'a format that is none')
     tap.done_testing()
