@@ -1,5 +1,5 @@
 # Openvirt Backup.  `make` builds the programs into build/bin, `make help` lists the other goals.
-# A new .c file in common/, backupd/, backupd/api/, backupd/ctl/, backupd/daemon/, backupd/notify/, restore/ or tests/ is found by its place; nothing here needs to name it.
+# A new .c file in a folder of common/, in backupd/, backupd/api/, backupd/ctl/, backupd/daemon/, backupd/notify/, restore/ or tests/ is found by its place; nothing here needs to name it.
 
 VERSION  := 0.1.0
 PREFIX   ?= /usr/local
@@ -33,7 +33,7 @@ CFLAGS   ?= -O2 -g
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DOVB_VERSION='"$(VERSION)"' -Icommon $(WARN) $(CPPFLAGS) $(CFLAGS) $(HARDEN) $(SANITIZE)
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now,-z,noexecstack -pthread $(LDFLAGS) $(SANITIZE)
 
-COMMON   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard common/*.c))
+COMMON   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard common/*/*.c))
 BACKUPD  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/*.c))
 API      := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/api/*.c))
 NOTIFY   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard backupd/notify/*.c))
@@ -267,7 +267,7 @@ $(BUILD)/tests/fuzz/%.replay: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay
 	$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(BUILD)/libcommon.a $(FUZZ_LIBS) $(PKG_LIBS)
 # All that libFuzzer runs is compiled with its marks, once, into build/fuzz/.  What a sanitizer says is a finding, and ends the run.
 FUZZ_SANITIZE := address,undefined,float-cast-overflow
-FUZZ_COMMON := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(wildcard common/*.c))
+FUZZ_COMMON := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(wildcard common/*/*.c))
 FUZZ_OBJ := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(wildcard tests/fuzz/*.c)) $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/fuzz/*.c))
 $(BUILD)/fuzz/%.o: %.c Makefile
 	@mkdir -p $(@D)

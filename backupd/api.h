@@ -22,8 +22,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "buf.h"
-#include "err.h"
+#include "base/buf.h"
+#include "base/err.h"
 
 #define API_SOCKET	"api.sock"	/* in the runtime folder */
 #define API_LIMIT_MAX	10000u		/* of "limit" and "next" */

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "archive/index.h"
 #include "capture.h"
-#include "index.h"
 #include "settle.h"
 #include "target_room.h"
 

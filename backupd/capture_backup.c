@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "capture.h"
+#include "domain/xml_doc.h"
 #include "scratch_watch.h"
 #include "settle.h"
 #include "state_dir.h"
-#include "xml_doc.h"
 
 #define SOCKET_NAME	"nbd"
 

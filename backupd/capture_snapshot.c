@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "capture.h"
+#include "domain/xml_doc.h"
 #include "settle.h"
 #include "settle_overlay.h"
 #include "state_dir.h"
-#include "xml_doc.h"
 
 /* Beside its image; that of a block device among the scratch files. */
 static int

@@ -6,9 +6,9 @@
 #ifndef OVB_CHAIN_H
 #define OVB_CHAIN_H
 
-#include "archive_reader.h"
+#include "archive/archive_reader.h"
 #include "inherited.h"
-#include "repo.h"
+#include "repository/repo.h"
 
 struct chain {
 	struct archive_set	*set;		/* NULL: there is nothing to go on from */

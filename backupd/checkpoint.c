@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "domain/xml_doc.h"
 #include "domain_job.h"
 #include "hypervisor.h"
 #include "journal.h"
-#include "xml_doc.h"
 
 #define PREFIX		"openvirt-backup."
 #define CALL_SECONDS	120		/* for one call into QEMU */

@@ -12,10 +12,10 @@
 #include <stddef.h>
 #include <time.h>
 
-#include "buf.h"
-#include "domain_xml.h"
-#include "err.h"
-#include "index.h"
+#include "archive/index.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "domain/domain_xml.h"
 
 #define CHECKPOINT_NAME_LEN	160u
 

@@ -12,10 +12,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "buf.h"
+#include "base/buf.h"
+#include "base/human.h"
+#include "base/io.h"
 #include "deadline.h"
-#include "human.h"
-#include "io.h"
 
 #define NOTHING		"/dev/null"
 #define LOOK_MS		200

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "err.h"
+#include "base/err.h"
 
 #define COMMAND_OUTPUT_MAX	65536u	/* bytes that are passed on; what is more is not, and that is told */
 

@@ -1,6 +1,6 @@
 #include "compacting.h"
 
-#include "human.h"
+#include "base/human.h"
 
 static void
 begin(void *arg, const char *what, uint64_t bytes)

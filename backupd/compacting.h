@@ -2,8 +2,8 @@
 #ifndef OVB_COMPACTING_H
 #define OVB_COMPACTING_H
 
-#include "compact.h"
-#include "progress.h"
+#include "base/progress.h"
+#include "repository/compact.h"
 
 struct compacting {
 	const char	*name;		/* of the program */

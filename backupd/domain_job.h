@@ -9,7 +9,7 @@
 #include <libvirt/libvirt.h>
 #include <stdbool.h>
 
-#include "err.h"
+#include "base/err.h"
 
 enum domain_job { DOMAIN_JOB_NONE, DOMAIN_JOB_BACKUP, DOMAIN_JOB_SNAPSHOT, DOMAIN_JOB_OTHER };
 

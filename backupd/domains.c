@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "machine.h"
-#include "naming.h"
+#include "repository/naming.h"
 
 static int
 compare(const void *a, const void *b)

@@ -2,9 +2,9 @@
 #ifndef OVB_DOMAINS_H
 #define OVB_DOMAINS_H
 
-#include "conf.h"
+#include "config/conf.h"
 #include "hypervisor.h"
-#include "manifest.h"
+#include "repository/manifest.h"
 
 struct domain_name {
 	char	*name;

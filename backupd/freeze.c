@@ -12,10 +12,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "deadline.h"
 #include "freeze_guard.h"
 #include "hypervisor.h"
-#include "io.h"
 
 #define START_SECONDS	40		/* a host may be busy */
 #define ANSWER_SECONDS	10

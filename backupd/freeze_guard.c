@@ -17,11 +17,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/human.h"
 #include "deadline.h"
 #include "freeze.h"
-#include "human.h"
 #include "hypervisor.h"
-#include "naming.h"
+#include "repository/naming.h"
 #include "state_dir.h"
 
 #define OWN_SECONDS	10		/* what may pass between the agent's answer and the thaw */

@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "index.h"
-#include "io.h"
+#include "archive/index.h"
+#include "base/io.h"
 
 #define AGENT_SECONDS	5		/* for a question that changes nothing */
 #define LIBVIRT_SECONDS	60		/* libvirtd may be starting again */

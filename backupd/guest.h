@@ -8,7 +8,7 @@
 
 #include <stdbool.h>
 
-#include "domain_xml.h"
+#include "domain/domain_xml.h"
 #include "hypervisor.h"
 #include "journal.h"
 #include "point_store.h"

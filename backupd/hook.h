@@ -2,8 +2,8 @@
 #ifndef OVB_HOOK_H
 #define OVB_HOOK_H
 
-#include "conf.h"
-#include "err.h"
+#include "base/err.h"
+#include "config/conf.h"
 #include "run_job.h"
 
 /* What is known by then; NULL where it is not. */

@@ -9,9 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/human.h"
 #include "deadline.h"
-#include "human.h"
-#include "naming.h"
+#include "repository/naming.h"
 
 #define KEEPALIVE_S	5
 #define KEEPALIVE_COUNT	3

@@ -12,7 +12,7 @@
 #include <libvirt/libvirt.h>
 #include <pthread.h>
 
-#include "err.h"
+#include "base/err.h"
 
 struct hypervisor {
 	pthread_mutex_t	 lock;		/* guards conn, while threads share this */

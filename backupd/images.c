@@ -7,9 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "index.h"
+#include "archive/index.h"
 #include "machine.h"
-#include "naming.h"
+#include "repository/naming.h"
 
 static int
 compare_files(const void *a, const void *b)

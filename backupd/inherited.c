@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "archive/index_diff.h"
 #include "checkpoint.h"
-#include "index_diff.h"
 
 static bool
 is_same(const char *a, const char *b)

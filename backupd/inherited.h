@@ -10,9 +10,9 @@
 #ifndef OVB_INHERITED_H
 #define OVB_INHERITED_H
 
-#include "archive_reader.h"
-#include "extent.h"
-#include "repo.h"
+#include "archive/archive_reader.h"
+#include "base/extent.h"
+#include "repository/repo.h"
 
 struct inherited {
 	bool			 is;		/* the point's checkpoint is an earlier one's */

@@ -11,9 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "document.h"
-#include "io.h"
-#include "manifest.h"
+#include "base/document.h"
+#include "base/io.h"
+#include "repository/manifest.h"
 #include "state_dir.h"
 
 #define JOURNAL_MAX	((size_t)1 << 20)	/* bytes */

@@ -12,8 +12,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "conf.h"
-#include "err.h"
+#include "base/err.h"
+#include "config/conf.h"
 
 #define JOURNAL_TOKEN_LEN	9u
 

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "conf.h"
+#include "config/conf.h"
 
 /** machine_stem(file): How many bytes of an image's file name are its machine's: all but its ending; a dot at its beginning is no ending. */
 size_t machine_stem(const char *file);

@@ -10,15 +10,15 @@
 #include <unistd.h>
 
 #include "api/socket.h"
-#include "conf.h"
+#include "base/human.h"
+#include "base/io.h"
+#include "config/conf.h"
 #include "daemon/daemon.h"
 #include "domains.h"
 #include "earlier.h"
 #include "freeze.h"
 #include "freeze_guard.h"
-#include "human.h"
 #include "images.h"
-#include "io.h"
 #include "notify/notify.h"
 #include "run_job.h"
 #include "run_outcome.h"

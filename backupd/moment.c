@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "document.h"
+#include "base/document.h"
 #include "domain_job.h"
 
 #define AGENT_SECONDS	5		/* for a question that changes nothing */

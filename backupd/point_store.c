@@ -8,10 +8,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "archive_writer.h"
-#include "delta_writer.h"
-#include "digest.h"
-#include "io.h"
+#include "archive/archive_writer.h"
+#include "archive/delta_writer.h"
+#include "archive/digest.h"
+#include "base/io.h"
 
 #define NOTES_MAX	64u
 

@@ -10,10 +10,10 @@
 
 #include <stdatomic.h>
 
+#include "base/progress.h"
 #include "chain.h"
-#include "conf.h"
-#include "progress.h"
-#include "repo.h"
+#include "config/conf.h"
+#include "repository/repo.h"
 #include "source.h"
 
 /* What the backups of a run's machines share. */

@@ -12,10 +12,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "buf.h"
+#include "base/buf.h"
+#include "base/document.h"
+#include "base/tool.h"
 #include "deadline.h"
-#include "document.h"
-#include "tool.h"
 
 #define STOP_SECONDS	10
 #define SHARED		"--shared=8"	/* clients at a time */

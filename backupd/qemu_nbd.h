@@ -6,8 +6,8 @@
 #ifndef OVB_QEMU_NBD_H
 #define OVB_QEMU_NBD_H
 
-#include "domain_xml.h"
-#include "err.h"
+#include "base/err.h"
+#include "domain/domain_xml.h"
 
 struct qemu_nbd;
 

@@ -7,11 +7,11 @@
 #include <string.h>
 #include <time.h>
 
-#include "document.h"
-#include "human.h"
-#include "progress.h"
-#include "repo_named.h"
-#include "throttle.h"
+#include "base/document.h"
+#include "base/human.h"
+#include "base/progress.h"
+#include "repository/repo_named.h"
+#include "store/throttle.h"
 #include "upkeep_after.h"
 
 #define LOCK_WAIT_S	60u

@@ -5,8 +5,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "conf.h"
-#include "replicate.h"
+#include "config/conf.h"
+#include "replication/replicate.h"
 #include "run_job.h"
 
 /* A repository as the configuration has it, or by its URL alone. */

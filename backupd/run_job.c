@@ -8,18 +8,18 @@
 
 #include "backup_domain.h"
 #include "backup_image.h"
-#include "document.h"
+#include "base/document.h"
+#include "base/human.h"
+#include "base/progress.h"
 #include "domains.h"
 #include "earlier.h"
-#include "human.h"
 #include "images.h"
-#include "progress.h"
 #include "replicating.h"
-#include "repo_named.h"
+#include "repository/repo_named.h"
 #include "run_outcome.h"
 #include "run_result.h"
 #include "settle.h"
-#include "throttle.h"
+#include "store/throttle.h"
 #include "upkeep_after.h"
 
 #define PROGRAM		"virt-backupd " OVB_VERSION

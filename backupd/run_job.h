@@ -5,8 +5,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "conf.h"
-#include "err.h"
+#include "base/err.h"
+#include "config/conf.h"
 
 struct run_outcome;
 

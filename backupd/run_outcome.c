@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/human.h"
 #include "hook.h"
-#include "human.h"
 
 #define LINES_MAX	16384u	/* bytes */
 

@@ -7,9 +7,9 @@
 #ifndef OVB_RUN_OUTCOME_H
 #define OVB_RUN_OUTCOME_H
 
-#include "buf.h"
-#include "conf.h"
-#include "err.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "config/conf.h"
 #include "point_store.h"
 #include "run_job.h"
 

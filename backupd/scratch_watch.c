@@ -8,9 +8,9 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include "base/human.h"
 #include "deadline.h"
 #include "domain_job.h"
-#include "human.h"
 
 #define POLL_MS		100
 #define LATER_MS	2000

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "checkpoint.h"
-#include "repo.h"
+#include "repository/repo.h"
 #include "settle.h"
 
 /* Whether one of the points names the checkpoint. */

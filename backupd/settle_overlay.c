@@ -9,10 +9,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/tool.h"
 #include "deadline.h"
-#include "domain_xml.h"
+#include "domain/domain_xml.h"
 #include "guest.h"
-#include "tool.h"
 
 #define LIBVIRT_SECONDS	60		/* libvirtd may be starting again */
 #define CALL_SECONDS	120		/* for one call into QEMU */

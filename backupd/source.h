@@ -13,9 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "archive_writer.h"
-#include "err.h"
-#include "extent.h"
+#include "archive/archive_writer.h"
+#include "base/err.h"
+#include "base/extent.h"
 
 struct source;
 

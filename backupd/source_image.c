@@ -12,10 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "digest.h"
+#include "archive/digest.h"
+#include "base/io.h"
+#include "base/pagecache.h"
 #include "image_lock.h"
-#include "io.h"
-#include "pagecache.h"
 #include "source.h"
 
 #define SCAN_CHUNK	((size_t)1 << 20)	/* read at once when looking for zeroes */

@@ -4,7 +4,7 @@
 
 #include <sys/types.h>
 
-#include "err.h"
+#include "base/err.h"
 
 /** state_dir(), runtime_dir(): $STATE_DIRECTORY or /var/lib/openvirt-backup; $RUNTIME_DIRECTORY or /run/openvirt-backup. */
 const char *state_dir(void);

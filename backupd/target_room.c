@@ -2,7 +2,7 @@
 
 #include <errno.h>
 
-#include "human.h"
+#include "base/human.h"
 
 #define UNKNOWN_SHARE	8u
 #define SLACK		((uint64_t)16 << 20)	/* index, manifest, and what a file system keeps for itself; bytes */

@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "calendar.h"
+#include "base/human.h"
+#include "calendar/calendar.h"
 #include "compacting.h"
-#include "human.h"
-#include "prune.h"
+#include "repository/prune.h"
 
 #define PROGRAM		"virt-backupd " OVB_VERSION	/* in locks and notes, for people */
 #define NAME		program_invocation_short_name

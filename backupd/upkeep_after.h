@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-#include "repo.h"
+#include "repository/repo.h"
 #include "run_job.h"
 
 /* Machines that the run has backed up, as a manifest knows them: UUIDs of domains, names of images. */

@@ -2,8 +2,8 @@
 
 #include <jansson.h>
 
-#include "document.h"
-#include "human.h"
+#include "base/document.h"
+#include "base/human.h"
 #include "options.h"
 
 #define SHOWN_MAX	100u

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "progress.h"
+#include "base/progress.h"
 
 struct damage {
 	bool		 json;

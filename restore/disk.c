@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "human.h"
+#include "base/human.h"
 #include "restore_disk.h"
 
 /* Which disks there are, for somebody who named another. */

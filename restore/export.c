@@ -5,14 +5,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "archive_writer.h"
-#include "compression.h"
-#include "full_copy.h"
-#include "human.h"
-#include "io.h"
+#include "archive/archive_writer.h"
+#include "archive/full_copy.h"
+#include "base/human.h"
+#include "base/io.h"
+#include "base/progress.h"
+#include "config/compression.h"
 #include "opened.h"
 #include "partial.h"
-#include "progress.h"
 
 struct export {
 	const struct options	*o;

@@ -4,9 +4,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "human.h"
-#include "io.h"
-#include "member_reader.h"
+#include "archive/member_reader.h"
+#include "base/human.h"
+#include "base/io.h"
 #include "opened.h"
 #include "partial.h"
 

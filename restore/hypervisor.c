@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "io.h"
+#include "base/io.h"
 #include "libvirt_api.h"
 #include "steady.h"
 

@@ -5,7 +5,7 @@
 #ifndef OVB_LIBVIRT_API_H
 #define OVB_LIBVIRT_API_H
 
-#include "err.h"
+#include "base/err.h"
 
 /* Flags of virDomainGetXMLDesc(), virDomainUndefineFlags() and virDomainCheckpointDelete(). */
 enum { XML_SECURE = 1, XML_INACTIVE = 2 };

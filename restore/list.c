@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "human.h"
+#include "base/human.h"
 #include "opened.h"
 #include "report.h"
 

@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "io.h"
+#include "base/io.h"
 #include "options.h"
 
 enum { OPTION_DEFINE = 256, OPTION_START, OPTION_CONNECT, OPTION_DRY_RUN };	/* without a letter */

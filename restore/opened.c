@@ -5,8 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "human.h"
-#include "repo_named.h"
+#include "base/human.h"
+#include "repository/repo_named.h"
 
 int
 print_error(struct err *err)

@@ -6,10 +6,10 @@
 #ifndef OVB_OPENED_H
 #define OVB_OPENED_H
 
-#include "archive_reader.h"
-#include "err.h"
+#include "archive/archive_reader.h"
+#include "base/err.h"
 #include "options.h"
-#include "repo.h"
+#include "repository/repo.h"
 
 struct opened {
 	struct repo		*repo;		/* NULL for a bare archive */

@@ -10,10 +10,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "io.h"
-#include "manifest.h"
-#include "pagecache.h"
-#include "repo.h"
+#include "base/io.h"
+#include "base/pagecache.h"
+#include "repository/manifest.h"
+#include "repository/repo.h"
 
 /* A point's archive that is overwritten is lost, with all points that need it: that is never meant, --force or not. */
 static int

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "human.h"
+#include "base/human.h"
 
 static uint64_t
 sum_provisioned(const struct manifest *m)

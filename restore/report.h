@@ -5,8 +5,8 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-#include "archive_reader.h"
-#include "repo.h"
+#include "archive/archive_reader.h"
+#include "repository/repo.h"
 
 /** report_point_json(p, m, is_protected): One element of the array that list --json prints; a new reference. */
 json_t *report_point_json(const struct point *p, const struct manifest *m, bool is_protected);

@@ -2,7 +2,7 @@
 
 #include <errno.h>
 
-#include "extract.h"
+#include "archive/extract.h"
 
 #define VIEW_BATCH	128u		/* records of the index read at once */
 

@@ -6,9 +6,9 @@
 #ifndef OVB_RESTORE_DISK_H
 #define OVB_RESTORE_DISK_H
 
+#include "base/progress.h"
 #include "damage.h"
 #include "opened.h"
-#include "progress.h"
 #include "target.h"
 
 struct restore_disk {

@@ -9,8 +9,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "io.h"
-#include "pagecache.h"
+#include "base/io.h"
+#include "base/pagecache.h"
 #include "target.h"
 
 #define STEP	((uint64_t)1 << 30)	/* zeroed in one call, so that a signal is noticed between */

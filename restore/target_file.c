@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "io.h"
-#include "pagecache.h"
+#include "base/io.h"
+#include "base/pagecache.h"
 #include "partial.h"
 #include "target.h"
 

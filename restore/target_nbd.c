@@ -13,11 +13,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "io.h"
+#include "base/io.h"
+#include "base/tool.h"
 #include "partial.h"
 #include "steady.h"
 #include "target.h"
-#include "tool.h"
 
 #define DEADLINE_S	60		/* for any one answer */
 #define POLL_MS		1000

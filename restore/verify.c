@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "archive/extract.h"
+#include "base/progress.h"
 #include "damage.h"
-#include "extract.h"
 #include "opened.h"
-#include "progress.h"
-#include "verify.h"
+#include "repository/verify.h"
 
 struct verify {
 	const struct options	*o;

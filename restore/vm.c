@@ -3,7 +3,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "human.h"
+#include "base/human.h"
 #include "hypervisor.h"
 #include "vm_report.h"
 #include "vm_write.h"

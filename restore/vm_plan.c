@@ -8,11 +8,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "document.h"
-#include "manifest.h"
-#include "member_reader.h"
-#include "naming.h"
+#include "archive/member_reader.h"
+#include "base/document.h"
 #include "partial.h"
+#include "repository/manifest.h"
+#include "repository/naming.h"
 
 #define NVRAM_FOLDER	"/var/lib/libvirt/qemu/nvram"	/* libvirt's own choice */
 #define TPM_PREFIX	"tpm."

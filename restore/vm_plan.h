@@ -10,8 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "buf.h"
-#include "domain_xml.h"
+#include "base/buf.h"
+#include "domain/domain_xml.h"
 #include "opened.h"
 #include "target.h"
 

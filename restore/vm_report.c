@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "human.h"
+#include "base/human.h"
 #include "restore_disk.h"
 
 static const char *

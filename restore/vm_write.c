@@ -8,9 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "human.h"
-#include "io.h"
-#include "member_reader.h"
+#include "archive/member_reader.h"
+#include "base/human.h"
+#include "base/io.h"
 
 #define SWTPM_USER	"tss"	/* qemu.conf's swtpm_user, unless somebody changed it */
 #define MADE_MAX	1024u

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "naming.h"
+#include "repository/naming.h"
 
 #define PREFIX	"openvirt_backup_"
 

@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "buf.h"
+#include "base/buf.h"
 
 #define METRICS_TYPE	"text/plain; version=0.0.4; charset=utf-8"
 

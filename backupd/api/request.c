@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "../api.h"
-#include "naming.h"
+#include "repository/naming.h"
 
 #define PATH_PARTS	4u	/* of the longest path, without the first slash */
 #define PART_MAX	1024u	/* bytes of one part while it is taken apart */

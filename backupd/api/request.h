@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "err.h"
+#include "base/err.h"
 
 #define REQUEST_NAME	256u	/* bytes of a name with its zero byte: libvirt's domains have 255 at most */
 #define REQUEST_BODY	4096u	/* bytes of a body */

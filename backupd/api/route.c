@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "human.h"
+#include "base/human.h"
 #include "metrics.h"
 #include "server.h"
 

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "../state_dir.h"
-#include "io.h"
+#include "base/io.h"
 
 #define BACKLOG		1024
 #define TAKEN_MS	100		/* between two looks at a socket that somebody listens on */

@@ -5,10 +5,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/human.h"
+#include "base/progress.h"
 #include "client.h"
-#include "human.h"
 #include "options.h"
-#include "progress.h"
 #include "table.h"
 
 #define AWAY_S		30u		/* a daemon that is restarted comes back within */

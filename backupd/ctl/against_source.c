@@ -9,9 +9,9 @@
 
 #include "../qemu_nbd.h"
 #include "../source.h"
-#include "disk_reader.h"
-#include "human.h"
-#include "progress.h"
+#include "archive/disk_reader.h"
+#include "base/human.h"
+#include "base/progress.h"
 
 #define CHUNK		((size_t)1 << 20)
 #define BLOCK		((size_t)64 << 10)	/* what differences are counted in */

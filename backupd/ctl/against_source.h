@@ -3,7 +3,7 @@
 #define OVB_CTL_AGAINST_SOURCE_H
 
 #include "options.h"
-#include "repo.h"
+#include "repository/repo.h"
 
 /**
  * against_source(o, r, p, same, err):

@@ -9,8 +9,8 @@
 
 #include <jansson.h>
 
-#include "buf.h"
-#include "err.h"
+#include "base/buf.h"
+#include "base/err.h"
 
 #define CLIENT_SOCKET	"/run/openvirt-backup/api.sock"
 

@@ -2,9 +2,9 @@
 #include <stdio.h>
 
 #include "../compacting.h"
-#include "human.h"
+#include "base/human.h"
 #include "options.h"
-#include "repo_named.h"
+#include "repository/repo_named.h"
 
 static void
 print_outcome(const struct options *o, char *spec, const struct compact_stats *s)

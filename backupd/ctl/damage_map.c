@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "archive_reader.h"
+#include "archive/archive_reader.h"
 
 #define RANGES_MAX	4096u		/* of one archive */
 #define BATCH		128u

@@ -6,8 +6,8 @@
 #ifndef OVB_DAMAGE_MAP_H
 #define OVB_DAMAGE_MAP_H
 
-#include "catalog.h"
-#include "err.h"
+#include "base/err.h"
+#include "repository/catalog.h"
 
 struct damage_map;
 

@@ -8,10 +8,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "client.h"
 #include "../compacting.h"
-#include "human.h"
-#include "io.h"
+#include "base/human.h"
+#include "base/io.h"
+#include "client.h"
 #include "options.h"
 
 #define CONFIG_DEFAULT	"/etc/openvirt-backup/backupd.conf"

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/human.h"
 #include "client.h"
-#include "human.h"
 #include "options.h"
 
 #define LOOK_US	100000

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "err.h"
+#include "base/err.h"
 
 #define PROGRAM		"virt-backupctl " OVB_VERSION	/* in locks, for people */
 #define LOCK_WAIT_S	60u				/* for somebody who uses the repository */

@@ -2,9 +2,9 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "human.h"
+#include "base/human.h"
 #include "options.h"
-#include "repo_named.h"
+#include "repository/repo_named.h"
 
 /* A run's lock: whoever prunes holds the repository alone.  A full disk has no room for one, but room for a sweeper's. */
 static struct lock *

@@ -4,11 +4,11 @@
 #include <string.h>
 
 #include "../compacting.h"
-#include "conf.h"
-#include "human.h"
+#include "base/human.h"
+#include "config/conf.h"
 #include "options.h"
-#include "prune.h"
-#include "repo_named.h"
+#include "repository/prune.h"
+#include "repository/repo_named.h"
 
 static const char *const action_names[] = {
 	[PRUNE_KEEP] = "keep", [PRUNE_UNLIST] = "unlist", [PRUNE_STAY] = "stay", [PRUNE_REMOVE] = "remove",

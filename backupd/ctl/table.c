@@ -6,7 +6,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "naming.h"
+#include "repository/naming.h"
 
 #define CELL_MAX	2048u		/* bytes */
 #define REASON_INDENT	6u

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <time.h>
 
-#include "human.h"
+#include "base/human.h"
 
 enum paint { PAINT_NONE, PAINT_HEAD, PAINT_GOOD, PAINT_BAD, PAINT_WARN, PAINT_BUSY };
 

@@ -5,16 +5,16 @@
 #include <string.h>
 
 #include "against_source.h"
-#include "archive_reader.h"
+#include "archive/archive_reader.h"
+#include "archive/extract.h"
+#include "base/document.h"
+#include "base/human.h"
+#include "base/io.h"
+#include "base/progress.h"
 #include "damage_map.h"
-#include "document.h"
-#include "extract.h"
-#include "human.h"
-#include "io.h"
 #include "options.h"
-#include "progress.h"
-#include "repo_named.h"
-#include "verify.h"
+#include "repository/repo_named.h"
+#include "repository/verify.h"
 
 #define SHOWN_MAX	100u		/* damages that are listed */
 #define LOOKS		3u		/* at all folders, before an archive is missing */

@@ -6,13 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/human.h"
+#include "calendar/span.h"
 #include "daemon_private.h"
-#include "human.h"
 #include "notifier.h"
 #include "notify/notice.h"
 #include "notify/notify.h"
 #include "space.h"
-#include "span.h"
 
 #define LOOK_S		60
 #define DAY		86400

@@ -12,8 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "conf.h"
-#include "err.h"
+#include "base/err.h"
+#include "config/conf.h"
 
 struct daemon;
 struct alarms;

@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "base/human.h"
 #include "daemon_private.h"
-#include "human.h"
 
 #define WORTH_TELLING	10	/* seconds */
 #define SECOND_NS	1000000000

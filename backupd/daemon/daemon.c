@@ -15,11 +15,11 @@
 #include <unistd.h>
 
 #include "alarms.h"
+#include "base/human.h"
+#include "base/io.h"
 #include "daemon_private.h"
 #include "deadline.h"
-#include "human.h"
 #include "interface.h"
-#include "io.h"
 #include "notifier.h"
 #include "state_dir.h"
 

@@ -15,8 +15,8 @@
 #ifndef OVB_DB_H
 #define OVB_DB_H
 
-#include "buf.h"
-#include "err.h"
+#include "base/buf.h"
+#include "base/err.h"
 #include "run.h"
 
 #define DB_FILE		"state.db"

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "calendar.h"
+#include "calendar/calendar.h"
+#include "calendar/window.h"
 #include "machine.h"
-#include "window.h"
 
 #define AGAIN_S		10	/* after the state could not be written */
 #define MAX_INTERRUPTED	10	/* times that a run is queued again after it was interrupted */

@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "conf.h"
+#include "config/conf.h"
 #include "db.h"
 #include "schedule.h"
 

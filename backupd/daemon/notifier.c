@@ -11,9 +11,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/human.h"
+#include "base/io.h"
 #include "daemon_private.h"
-#include "human.h"
-#include "io.h"
 #include "notify/notice.h"
 #include "notify/notify.h"
 #include "process.h"

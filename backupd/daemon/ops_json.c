@@ -2,7 +2,7 @@
 
 #include <time.h>
 
-#include "naming.h"
+#include "repository/naming.h"
 
 json_t *
 ops_time(int64_t t)

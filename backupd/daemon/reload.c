@@ -9,10 +9,10 @@
 #include <unistd.h>
 
 #include "alarms.h"
+#include "base/human.h"
+#include "base/io.h"
 #include "daemon_private.h"
-#include "human.h"
 #include "interface.h"
-#include "io.h"
 #include "notify/notify.h"
 
 /*

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "conf.h"
+#include "config/conf.h"
 
 #define RUN_MACHINE_LEN	512u	/* bytes of a machine's name, with its zero byte */
 #define RUN_TEXT_LEN	1024u

@@ -11,8 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "human.h"
-#include "io.h"
+#include "base/human.h"
+#include "base/io.h"
 #include "state_dir.h"
 
 #define FOLDER		"log"

@@ -5,10 +5,10 @@
 #include <time.h>
 
 #include "alarms.h"
+#include "base/human.h"
+#include "base/io.h"
 #include "daemon_private.h"
 #include "earlier.h"
-#include "human.h"
-#include "io.h"
 #include "notifier.h"
 #include "notify/notice.h"
 #include "notify/notify.h"

@@ -15,9 +15,9 @@
 #include <stdint.h>
 #include <time.h>
 
-#include "calendar.h"
+#include "calendar/calendar.h"
+#include "calendar/window.h"
 #include "run.h"
-#include "window.h"
 
 #define SCHEDULE_NEVER	INT64_MAX
 #define SCHEDULE_GRACE	60		/* seconds that a run may fire late and is still on time: a restart, a busy machine */

@@ -10,8 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "deadline.h"
-#include "io.h"
 
 #define SILENCE_MS	30000
 #define KILLED_MS	100

@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
-#include "conf.h"
+#include "config/conf.h"
 
 struct space;
 

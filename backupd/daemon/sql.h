@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "err.h"
+#include "base/err.h"
 
 /** sql_prepare(s, err, text, types, ...): A statement with its values.  Fails: NULL.  It is the caller's to sqlite3_finalize(). */
 sqlite3_stmt *sql_prepare(sqlite3 *s, struct err *err, const char *text, const char *types, ...);

@@ -11,8 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "deadline.h"
-#include "io.h"
 #include "process.h"
 #include "worker_event.h"
 #include "worker_spawn.h"

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "human.h"
+#include "base/human.h"
 
 static const char *
 string_of(const json_t *o, const char *key)

@@ -12,8 +12,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "earlier.h"
-#include "io.h"
 #include "notify/notify.h"
 
 #define IOPRIO_IDLE	(3 << 13)	/* ioprio_set(2): the idle class */

@@ -5,8 +5,8 @@
 #include <curl/curl.h>
 #include <jansson.h>
 
-#include "buf.h"
-#include "conf.h"
+#include "base/buf.h"
+#include "config/conf.h"
 
 /** mail_send(m, notice, err), webhook_send(w, notice, err): Fails: -1, and ${err} says where it should have gone, and what to look at. */
 int mail_send(const struct conf_mail *m, const json_t *notice, struct err *err);

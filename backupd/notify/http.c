@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/human.h"
 #include "channels.h"
-#include "human.h"
 
 /* The first line of an answer: it often says what is wrong. */
 static size_t

@@ -4,8 +4,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/io.h"
 #include "channels.h"
-#include "io.h"
 #include "notice.h"
 
 #define LINE_MAX_BYTES	900u	/* RFC 5321: less than 1000 */

@@ -7,8 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "buf.h"
-#include "human.h"
+#include "base/buf.h"
+#include "base/human.h"
 
 static const char *
 format_time(int64_t t, char out[32])

@@ -9,7 +9,7 @@
 #include <jansson.h>
 #include <stdint.h>
 
-#include "conf.h"
+#include "config/conf.h"
 
 #define NOTICE_TEST	"test"		/* the event of one that only tries the channels */
 #define NOTICE_NO_TIME	(-1)

@@ -5,10 +5,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/human.h"
 #include "channels.h"
-#include "human.h"
+#include "config/secret.h"
 #include "notice.h"
-#include "secret.h"
 
 #define TWICE	2u	/* a test tries two addresses of a webhook */
 

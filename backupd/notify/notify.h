@@ -15,7 +15,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-#include "conf.h"
+#include "config/conf.h"
 
 #define NOTIFY_OPTION	"--notify"	/* of this program: be the child of notify_role.c */
 

@@ -1,7 +1,7 @@
 /* The daemon's child that tells people: whatever a server does to it, nobody else waits. */
 #include <stdio.h>
 
-#include "human.h"
+#include "base/human.h"
 #include "notify.h"
 
 static void

@@ -4,7 +4,7 @@
 #include <time.h>
 
 #include "../run_outcome.h"
-#include "human.h"
+#include "base/human.h"
 #include "notice.h"
 #include "notify.h"
 
@@ -16,12 +16,12 @@ on_result(void *arg, const char *channel, const char *error)
 		fprintf(stderr, "virt-backupd: warning: not notified by %s: %s\n", channel, error);
 }
 
-/* Takes ${notice}. */
+/* Takes ${notice}, which is about ${what}. */
 static void
-tell(const struct conf *c, json_t *notice)
+tell(const struct conf *c, const char *what, json_t *notice)
 {
 	if (notice == NULL)
-		fprintf(stderr, "virt-backupd: warning: nobody is notified: out of memory\n");
+		fprintf(stderr, "virt-backupd: warning: nobody is notified of %s: out of memory\n", what);
 	else
 		notify_send(&c->notify, notice, on_result, NULL);
 	json_decref(notice);
@@ -34,7 +34,7 @@ notify_once_begins(const struct conf *c, const struct conf_job *job)
 		.started = time(NULL), .finished = NOTICE_NO_TIME };
 
 	if (notify_wants(&c->notify, CONF_EVENT_START))
-		tell(c, notice_run(&r));
+		tell(c, job->name, notice_run(&r));
 }
 
 static void
@@ -53,7 +53,7 @@ look_at_space(const struct conf *c, const struct conf_repository *r, const struc
 	fprintf(stderr, "virt-backupd: warning: repository %s has only %s left (low_space = \"%s\"): make room, or keep fewer points\n", r->name,
 	    human_size(left, have), r->low_space);
 	if (notify_wants(&c->notify, CONF_EVENT_LOW_SPACE))
-		tell(c, notice_low_space(r, left, total));
+		tell(c, r->name, notice_low_space(r, left, total));
 }
 
 void
@@ -65,5 +65,5 @@ notify_once_ended(const struct conf *c, const struct conf_job *job, int rc, cons
 
 	look_at_space(c, job->repository, o);
 	if (notify_wants(&c->notify, r.event))
-		tell(c, notice_run(&r));
+		tell(c, job->name, notice_run(&r));
 }

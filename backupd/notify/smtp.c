@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "channels.h"
-#include "secret.h"
+#include "config/secret.h"
 
 struct upload {
 	const char	*p;

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "channels.h"
+#include "config/secret.h"
 #include "notice.h"
-#include "secret.h"
 
 #define JOB	"{job}"		/* in a URL it stands for the job's name */
 #define URL_MAX	2048u

@@ -9,10 +9,10 @@
 #include <unistd.h>
 
 #include "backupd/deadline.h"
-#include "buf.h"
-#include "domain_xml.h"
+#include "base/buf.h"
+#include "domain/domain_xml.h"
+#include "domain/xml_doc.h"
 #include "host.h"
-#include "xml_doc.h"
 
 #define BLOCKED_MS	(3600 * 1000)	/* nobody waits so long */
 

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "archive_reader.h"
-#include "disk_reader.h"
+#include "archive/archive_reader.h"
+#include "archive/disk_reader.h"
 #include "host.h"
 
 #define KEYS	"capture = \"backup\";"

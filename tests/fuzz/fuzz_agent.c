@@ -20,10 +20,10 @@
 #include "backupd/domain_job.h"
 #include "backupd/moment.h"
 #include "backupd/qemu_nbd.h"
-#include "manifest.h"
-#include "naming.h"
-#include "tool.h"
-#include "xml_doc.h"
+#include "base/tool.h"
+#include "domain/xml_doc.h"
+#include "repository/manifest.h"
+#include "repository/naming.h"
 
 #define CHECKPOINT	"openvirt-backup.nightly.0123abcd"
 #define NO_SUCH_PID	0x3fffffff

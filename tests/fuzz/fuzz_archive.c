@@ -8,12 +8,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "archive_reader.h"
-#include "extract.h"
-#include "io.h"
-#include "member_reader.h"
+#include "archive/archive_reader.h"
+#include "archive/extract.h"
+#include "archive/member_reader.h"
+#include "archive/tar.h"
+#include "base/io.h"
 #include "reseal.h"
-#include "tar.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

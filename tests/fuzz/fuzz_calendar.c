@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "calendar.h"
-#include "span.h"
-#include "zone_rule.h"
+#include "calendar/calendar.h"
+#include "calendar/span.h"
+#include "calendar/zone_rule.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "calendar.h"
-#include "conf.h"
-#include "span.h"
+#include "calendar/calendar.h"
+#include "calendar/span.h"
+#include "config/conf.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -6,9 +6,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "extent.h"
-#include "index_reader.h"
-#include "io.h"
+#include "archive/index_reader.h"
+#include "base/extent.h"
+#include "base/io.h"
 #include "reseal.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "backupd/source.h"
-#include "le.h"
+#include "base/le.h"
 #include "nbd_server.h"
 #include "restore/target.h"
 

@@ -14,11 +14,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "io.h"
-#include "lock.h"
-#include "replica_list.h"
-#include "repo.h"
-#include "verify.h"
+#include "base/io.h"
+#include "replication/replica_list.h"
+#include "repository/lock.h"
+#include "repository/repo.h"
+#include "repository/verify.h"
 
 #define SOURCE	"00000000-0000-4000-8000-000000000000"
 #define TOKEN	"0123456789abcdef"

@@ -10,7 +10,7 @@
 #include "../../backupd/api.h"
 #include "../../backupd/api/metrics.h"
 #include "../../backupd/api/request.h"
-#include "naming.h"
+#include "repository/naming.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

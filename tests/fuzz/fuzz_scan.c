@@ -5,9 +5,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "archive_scan.h"
-#include "io.h"
-#include "member_reader.h"
+#include "archive/archive_scan.h"
+#include "archive/member_reader.h"
+#include "base/io.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -14,8 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "buf.h"
-#include "store_sftp.h"
+#include "base/buf.h"
+#include "store/store_sftp.h"
 
 #define SERVICE_REQUEST		5
 #define SERVICE_ACCEPT		6

@@ -16,11 +16,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "ssh_agent.h"
-#include "ssh_key.h"
-#include "ssh_known_hosts.h"
-#include "ssh_session.h"
-#include "tool.h"
+#include "base/tool.h"
+#include "ssh/ssh_agent.h"
+#include "ssh/ssh_key.h"
+#include "ssh/ssh_known_hosts.h"
+#include "ssh/ssh_session.h"
 
 #define HOST	"[vault.example.net]:2222"
 

@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "compression.h"
-#include "manifest.h"
-#include "naming.h"
-#include "tar.h"
+#include "archive/tar.h"
+#include "config/compression.h"
+#include "repository/manifest.h"
+#include "repository/naming.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

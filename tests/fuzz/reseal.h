@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "digest.h"
-#include "index.h"
-#include "le.h"
+#include "archive/digest.h"
+#include "archive/index.h"
+#include "base/le.h"
 
 /* libFuzzer's own mutation; absent from the program that only replays the corpus. */
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max) __attribute__((weak));

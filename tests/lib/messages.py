@@ -1,7 +1,7 @@
 """The messages of the programs, as their sources have them.
 
     for m in messages.every():
-        m.where, m.function, m.text, m.literals      "common/lock.c:301", "err_set", the format, its literal parts; m.code the error's, as it is written
+        m.where, m.function, m.text, m.literals      "common/repository/lock.c:301", "err_set", the format, its literal parts; m.code the error's, as it is written
 
 A call is read to its closing bracket; a format may be put together from literals, macros (here as <NAME>) and a choice (a ? b : c).
 """
@@ -14,7 +14,7 @@ import tap
 
 # Functions that take a format or a text: which argument it is.
 FUNCTIONS = {'err_set': 2, 'err_plain': 2, 'err_wrap': 1, 'conf_fail': 3, 'fprintf': 1, 'daemon_say': 1, 'wrong_usage': 0, 'hypervisor_failed': 1, 'io_temp_failed': 1, 'bad': 1}
-FOLDERS = 'common', 'backupd', 'backupd/api', 'backupd/ctl', 'backupd/daemon', 'restore'
+FOLDERS = sorted(os.path.relpath(d, tap.TOP) for top in ('common', 'backupd', 'restore') for d, _, _ in os.walk(os.path.join(tap.TOP, top)))
 TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|//[^\n]*|/\*.*?\*/|[()\[\]{},]|[A-Za-z_]\w*|[^\S\n]+|\n|.', re.S)
 
 Message = collections.namedtuple('Message', 'where function text literals code')

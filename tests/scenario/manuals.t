@@ -8,6 +8,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import images
+import messages
 import ovb
 import tap
 
@@ -270,12 +271,12 @@ def test_lint():
 
 def test_diagnostics():
     """The messages that a page explains are those of the programs; words in upper case stand for something."""
-    code = ''.join(read(p) for d in ('common', 'backupd', 'backupd/api', 'backupd/ctl', 'backupd/daemon', 'restore') for p in glob.glob(os.path.join(tap.TOP, d, '*.c')))
+    code = ''.join(read(p) for d in messages.FOLDERS for p in glob.glob(os.path.join(tap.TOP, d, '*.c')))
     code = re.sub(r'" *\n?\s*"', '', code).replace('\\"', '"')
     for path in sorted(glob.glob(os.path.join(MAN, '*.[1-8]'))):
-        messages = [plain(m) for m in re.findall(r'^\.It "(.*)"$', sections(page(os.path.basename(path)), 'Sh').get('DIAGNOSTICS', ''), re.M)]
-        unknown = {m for m in messages for part in re.split(r'\b(?!QEMU)[A-Z]+\b|: ', m) if len(part) > 4 and part.strip(' "') not in code}
-        none(unknown, '%s: its messages exist (%d)' % (os.path.basename(path), len(messages)))
+        shown = [plain(m) for m in re.findall(r'^\.It "(.*)"$', sections(page(os.path.basename(path)), 'Sh').get('DIAGNOSTICS', ''), re.M)]
+        unknown = {m for m in shown for part in re.split(r'\b(?!QEMU)[A-Z]+\b|: ', m) if len(part) > 4 and part.strip(' "') not in code}
+        none(unknown, '%s: its messages exist (%d)' % (os.path.basename(path), len(shown)))
 
 
 def in_sandbox(text, point='2026-11-22T013000Z'):

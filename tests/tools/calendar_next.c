@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "calendar.h"
+#include "calendar/calendar.h"
 
 int
 main(int argc, char **argv)

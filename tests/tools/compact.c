@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "compact.h"
+#include "repository/compact.h"
 
 #define PROGRAM "compact-test"
 

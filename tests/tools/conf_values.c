@@ -9,8 +9,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "conf.h"
-#include "ssh_config.h"
+#include "config/conf.h"
+#include "ssh/ssh_config.h"
 
 static void
 text(const char *where, const char *key, const char *v)

@@ -11,9 +11,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "io.h"
-#include "ssh_config.h"
-#include "store.h"
+#include "base/io.h"
+#include "ssh/ssh_config.h"
+#include "store/store.h"
 
 #define PIECE ((size_t)1 << 20)
 

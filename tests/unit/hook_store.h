@@ -21,8 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "buf.h"
-#include "store.h"
+#include "base/buf.h"
+#include "store/store.h"
 
 struct hook_store {
 	struct store	 st;

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "archive_writer.h"
+#include "archive/archive_writer.h"
 
 static void *
 memory_reader_new(void *arg, struct err *err)

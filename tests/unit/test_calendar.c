@@ -15,10 +15,10 @@
 
 #include <cmocka.h>
 
-#include "calendar.h"
-#include "naming.h"
-#include "zone.h"
-#include "zone_rule.h"
+#include "calendar/calendar.h"
+#include "calendar/zone.h"
+#include "calendar/zone_rule.h"
+#include "repository/naming.h"
 
 #define FOLDER "/usr/share/zoneinfo"
 

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "codec.h"
+#include "archive/codec.h"
 
 static const struct {
 	uint32_t id;

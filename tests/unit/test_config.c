@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "buf.h"
-#include "conf.h"
+#include "base/buf.h"
+#include "config/conf.h"
 
 /* Lines 1 and 2 of most cases. */
 #define R	"repositories = ( { name = \"local\"; url = \"/b\"; },\n  { name = \"away\"; url = \"sftp://h/b\"; } );\n"

@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "conf.h"
-#include "low_space.h"
+#include "config/conf.h"
+#include "repository/low_space.h"
 
 #define REPO(keys)	"repositories = ( { name = \"local\"; url = \"/b\"; " keys " } );\n"
 #define SFTP(keys)	"repositories = ( { name = \"away\"; url = \"sftp://h/b\"; " keys " } );\n"

@@ -10,9 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "compact_archive.h"
-#include "copy_plan.h"
+#include "archive/copy_plan.h"
 #include "memory_feed.h"
+#include "repository/compact_archive.h"
 
 #define SIZE		((uint64_t)6 << 20)
 #define GENERATIONS	6

@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-#include "conf.h"
+#include "config/conf.h"
 #include "db.h"
 
 static char folder[] = "/tmp/ovb-db.XXXXXX", said[4096];

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "conf.h"
+#include "config/conf.h"
 #include "earlier.h"
 #include "machine.h"
 

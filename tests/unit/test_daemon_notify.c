@@ -7,10 +7,10 @@
 
 #include <cmocka.h>
 
-#include "naming.h"
 #include "notify/channels.h"
 #include "notify/notice.h"
 #include "notify/notify.h"
+#include "repository/naming.h"
 
 static char root[] = "root", ops[] = "ops@example.net", *to[] = { root, ops };
 static const struct conf_mail mail = { .to = { to, 2 } };

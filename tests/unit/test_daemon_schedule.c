@@ -13,9 +13,9 @@
 
 #include <cmocka.h>
 
-#include "buf.h"
-#include "calendar.h"
-#include "conf.h"
+#include "base/buf.h"
+#include "calendar/calendar.h"
+#include "config/conf.h"
 #include "engine.h"
 
 #define MINUTE	60

@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "digest.h"
+#include "archive/digest.h"
 
 #define ROOM	8192u	/* bytes before the guard page */
 

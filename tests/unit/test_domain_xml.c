@@ -9,9 +9,9 @@
 
 #include <cmocka.h>
 
-#include "domain_xml.h"
-#include "manifest.h"
-#include "xml_doc.h"
+#include "domain/domain_xml.h"
+#include "domain/xml_doc.h"
+#include "repository/manifest.h"
 
 #define CORPUS	"tests/fuzz/corpus/domain_xml/"
 

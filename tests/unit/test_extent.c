@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "extent.h"
+#include "base/extent.h"
 
 #define SECTORS_MAX	96u
 

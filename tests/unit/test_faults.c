@@ -18,12 +18,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "catalog.h"
-#include "compact_archive.h"
-#include "conf.h"
-#include "domain_xml.h"
-#include "extract.h"
+#include "archive/extract.h"
+#include "config/conf.h"
+#include "domain/domain_xml.h"
 #include "memory_feed.h"
+#include "repository/catalog.h"
+#include "repository/compact_archive.h"
 
 #define SIZE	((uint64_t)1 << 20)
 #define BLOCK	((uint64_t)WINDOW_SIZE)

@@ -8,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "human.h"
-#include "progress.h"
+#include "base/human.h"
+#include "base/progress.h"
 
 static void
 test_sizes(void **state)

@@ -11,11 +11,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "buf.h"
-#include "extent.h"
-#include "index_reader.h"
-#include "io.h"
-#include "le.h"
+#include "archive/index_reader.h"
+#include "base/buf.h"
+#include "base/extent.h"
+#include "base/io.h"
+#include "base/le.h"
 
 #define DISKS	4
 #define MEMBERS	9

@@ -10,9 +10,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "buf.h"
-#include "index_diff.h"
-#include "io.h"
+#include "archive/index_diff.h"
+#include "base/buf.h"
+#include "base/io.h"
 
 #define SECTORS	4000u
 #define IDS	3u		/* archives with DISKS disks each: SOURCES in all */

@@ -54,7 +54,7 @@ short_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex, const struct times
 #define sleep			short_sleep
 #define clock_gettime		noted_gettime
 #define pthread_cond_timedwait	short_timedwait
-#include "lock.c"
+#include "repository/lock.c"
 #undef sleep
 #undef clock_gettime
 #undef pthread_cond_timedwait

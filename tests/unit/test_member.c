@@ -11,10 +11,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "archive_writer.h"
-#include "io.h"
-#include "le.h"
-#include "member_reader.h"
+#include "archive/archive_writer.h"
+#include "archive/member_reader.h"
+#include "base/io.h"
+#include "base/le.h"
 #include "memory_feed.h"
 
 #define MIB	((size_t)1 << 20)

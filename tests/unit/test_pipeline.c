@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "pipeline.h"
+#include "base/pipeline.h"
 
 #define JOBS_MAX	16
 

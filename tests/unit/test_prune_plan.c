@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "prune_plan.h"
+#include "repository/prune_plan.h"
 
 #define MAX	24u
 

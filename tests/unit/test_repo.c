@@ -14,7 +14,7 @@
 /* The module itself, but its stores are those of the test. */
 static struct store *test_store_open(const char *url, bool make, struct err *err);
 #define store_open	test_store_open
-#include "repo.c"
+#include "repository/repo.c"
 #undef store_open
 
 #define T0		((time_t)1795311000)	/* 2026-11-22T01:30:00Z */

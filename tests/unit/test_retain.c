@@ -10,9 +10,9 @@
 
 #include <cmocka.h>
 
-#include "civil.h"
-#include "retain.h"
-#include "span.h"
+#include "calendar/civil.h"
+#include "calendar/span.h"
+#include "repository/retain.h"
 
 #define DAY	86400
 #define HOUR	3600

@@ -13,8 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "conf.h"
-#include "secret_file.h"
+#include "config/conf.h"
+#include "config/secret_file.h"
 
 #define FILE_NAME	"test_secret_file.tmp"
 

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "sftp_ahead.h"
+#include "store/sftp_ahead.h"
 
 #define LENGTH	(20 * AHEAD_WINDOW + 12345)
 #define MIB	((size_t)1 << 20)

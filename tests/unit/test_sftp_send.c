@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "sftp_send.h"
+#include "store/sftp_send.h"
 
 #define LENGTH	(20 * SEND_PIECE + 12345)
 

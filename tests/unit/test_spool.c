@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "spool.h"
+#include "base/spool.h"
 
 #define MEMORY	((size_t)1 << 20)	/* what a spool may hold back, bytes */
 

@@ -13,8 +13,8 @@
 
 #include <cmocka.h>
 
-#include "ssh_key.h"
-#include "ssh_known_hosts.h"
+#include "ssh/ssh_key.h"
+#include "ssh/ssh_known_hosts.h"
 
 /* "ssh-ed25519" and a key of 32 bytes 'A' or 'B'; "ssh-rsa" and nothing. */
 #define ED_A	"AAAAC3NzaC1lZDI1NTE5AAAAIEFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFB"

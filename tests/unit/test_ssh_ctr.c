@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "ssh_ctr.h"
+#include "ssh/ssh_ctr.h"
 
 #define LENGTH 40000
 

@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "naming.h"
-#include "tar.h"
+#include "archive/tar.h"
+#include "repository/naming.h"
 
 #define GIB	((uint64_t)1 << 30)
 

@@ -14,8 +14,8 @@
 
 #include <cmocka.h>
 
-#include "store.h"
-#include "throttle.h"
+#include "store/store.h"
+#include "store/throttle.h"
 
 #define SECOND	INT64_C(1000000000)
 #define MIB	(1 << 20)

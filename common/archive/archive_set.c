@@ -1,0 +1,268 @@
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "archive/archive_reader.h"
+
+#define LOOKS_MAX	10u
+
+struct archive_set {
+	struct archive_reader	 *first;
+	pthread_mutex_t		  lock;		/* guards all below */
+	struct repo		 *repo;		/* NULL: a bare archive */
+	char			  folder[NAMING_MAX];	/* the machine's: its own points are looked at first */
+	struct archive_reader	**v;
+	size_t			  n;
+};
+
+struct archive_set *
+archive_set_new(struct repo *r, struct archive_reader *first, const char *folder, struct err *err)
+{
+	struct archive_set *set = calloc(1, sizeof(*set));
+
+	if (set == NULL || (set->v = calloc(1, sizeof(*set->v))) == NULL) {
+		free(set);
+		archive_close(first);
+		err_nomem(err);
+		return (NULL);
+	}
+	pthread_mutex_init(&set->lock, NULL);
+	set->first = first;
+	set->repo = r;
+	strncpy(set->folder, folder, sizeof(set->folder) - 1);
+	set->v[set->n++] = first;
+	return (set);
+}
+
+void
+archive_set_free(struct archive_set *set)
+{
+	if (set == NULL)
+		return;
+	for (size_t i = 0; i < set->n; i++)
+		archive_close(set->v[i]);
+	pthread_mutex_destroy(&set->lock);
+	free(set->v);
+	free(set);
+}
+
+struct archive_reader *
+archive_set_first(const struct archive_set *set)
+{
+	return (set->first);
+}
+
+static struct archive_reader *
+find_open(const struct archive_set *set, const struct index_source *s, uint32_t *source)
+{
+	for (size_t i = 0; i < set->n; i++)
+		if ((*source = index_source_find(set->v[i]->ix, s)) != UINT32_MAX)
+			return (set->v[i]);
+	return (NULL);
+}
+
+static int
+add(struct archive_set *set, struct archive_reader *ar, struct err *err)
+{
+	struct archive_reader **v = realloc(set->v, (set->n + 1) * sizeof(*v));
+
+	if (v == NULL) {
+		archive_close(ar);
+		return (err_nomem(err));
+	}
+	set->v = v;
+	v[set->n++] = ar;
+	return (0);
+}
+
+static bool
+stands_for(const struct archive_reader *ar, const uint8_t *id, bool replacing)
+{
+	return (replacing ? index_replaces(ar->ix, id) : memcmp(index_info(ar->ix)->archive, id, ARCHIVE_ID_LEN) == 0);
+}
+
+/*
+ * Open the point's archive when it is the one with ${id}, or, when ${replacing}, stands for it.  A point whose
+ * manifest is lost is asked for its index instead.  Returns NULL with err->text empty when it is not the one.
+ */
+static struct archive_reader *
+try_point(struct archive_set *set, const struct point *p, const uint8_t *id, bool replacing, struct err *err)
+{
+	struct err ignored = ERR_INIT;
+	struct manifest m = MANIFEST_INIT;
+	uint8_t got[ARCHIVE_ID_LEN];
+	struct archive_reader *ar = NULL;
+
+	if (repo_manifest_any(set->repo, p, &m, &ignored) == -1) {
+		/* The archive itself knows which it is. */
+		if ((ar = archive_open_point(set->repo, p, NULL, &ignored)) != NULL && !stands_for(ar, id, replacing)) {
+			archive_close(ar);
+			ar = NULL;
+		}
+		return (ar);
+	}
+	if (uuid_parse(m.archive.id, got) == 0) {
+		if (!replacing && memcmp(got, id, ARCHIVE_ID_LEN) == 0)
+			ar = archive_open_point(set->repo, p, &m, err);
+		else if (replacing && (ar = archive_open_point(set->repo, p, &m, &ignored)) != NULL && !stands_for(ar, id, true)) {
+			archive_close(ar);
+			ar = NULL;
+		}
+	}
+	manifest_free(&m);
+	return (ar);
+}
+
+static struct archive_reader *
+try_points(struct archive_set *set, const struct points *ps, const uint8_t *id, bool replacing, struct err *err)
+{
+	struct archive_reader *ar = NULL;
+
+	for (size_t i = ps->n; i-- > 0 && ar == NULL && err->text[0] == '\0';)
+		ar = try_point(set, &ps->v[i], id, replacing, err);
+	return (ar);
+}
+
+/* The folders of the machine first, then all; an archive that only stands for the one with ${id} last.  ${all} is what there was to look at. */
+static struct archive_reader *
+look_everywhere(struct archive_set *set, const uint8_t *id, struct points *all, struct err *err)
+{
+	struct points own = POINTS_INIT;
+	struct archive_reader *ar = NULL;
+
+	*err = (struct err)ERR_INIT;
+	if (repo_places(set->repo, set->folder, &own, err) == 0)
+		ar = try_points(set, &own, id, false, err);
+	else if (err->code == ENOENT)
+		*err = (struct err)ERR_INIT;
+	if (ar == NULL && err->text[0] == '\0' && repo_all_places(set->repo, all, err) == 0 &&
+	    (ar = try_points(set, all, id, false, err)) == NULL && err->text[0] == '\0')
+		ar = try_points(set, all, id, true, err);
+	points_free(&own);
+	return (ar);
+}
+
+static bool
+same_points(const struct points *a, const struct points *b)
+{
+	if (a->n != b->n)
+		return (false);
+	for (size_t i = 0; i < a->n; i++)
+		if (strcmp(a->v[i].folder, b->v[i].folder) != 0 || strcmp(a->v[i].name, b->v[i].name) != 0)
+			return (false);
+	return (true);
+}
+
+/* Readers take no lock: while folders come, go and are renamed, an archive is not missing until a look has found all at rest. */
+static struct archive_reader *
+open_archive(struct archive_set *set, const uint8_t *id, struct err *err)
+{
+	struct points now = POINTS_INIT, then = POINTS_INIT;
+	struct err ignored = ERR_INIT;
+	struct archive_reader *ar = NULL;
+	char text[UUID_LEN];
+	bool rest = false;
+
+	uuid_text(id, text);
+	if (set->repo == NULL) {
+		*err = (struct err)ERR_INIT;
+		err_set(err, 0, "the data is in another archive (%s): restore from the repository, not from this archive alone", text);
+		return (NULL);
+	}
+	for (unsigned int i = 0; i < LOOKS_MAX && ar == NULL && !rest; i++) {
+		points_free(&then);
+		points_free(&now);
+		if (repo_all_places(set->repo, &then, &ignored) == -1 || (ar = look_everywhere(set, id, &now, err)) != NULL)
+			break;
+		points_free(&now);
+		rest = repo_all_places(set->repo, &now, &ignored) == -1 || same_points(&then, &now);
+	}
+	if (ar == NULL && err->text[0] == '\0')
+		err_set(err, 0, "the archive %s, which holds part of this restore point, is not in the repository", text);
+	points_free(&then);
+	points_free(&now);
+	return (ar);
+}
+
+/* With the lock held. */
+static struct archive_reader *
+find(struct archive_set *set, const struct index_source *s, uint32_t *source, struct err *err)
+{
+	struct archive_reader *ar = find_open(set, s, source);
+
+	if (ar != NULL)
+		return (ar);
+	if ((ar = open_archive(set, s->archive, err)) == NULL || add(set, ar, err) == -1)
+		return (NULL);
+	if ((*source = index_source_find(ar->ix, s)) != UINT32_MAX)
+		return (ar);
+	err_set(err, 0, "%s holds no blocks of disk %u, which this restore point needs", ar->name, s->disk);
+	return (NULL);
+}
+
+struct archive_reader *
+archive_set_find(struct archive_set *set, const struct index_source *s, uint32_t *source, struct err *err)
+{
+	struct archive_reader *ar;
+
+	pthread_mutex_lock(&set->lock);
+	ar = find(set, s, source, err);
+	pthread_mutex_unlock(&set->lock);
+	return (ar);
+}
+
+/* Returns whether all that the first archive names is there. */
+static bool
+hold(struct archive_set *set)
+{
+	const struct index_reader *ix = set->first->ix;
+	struct err ignored = ERR_INIT;
+	struct index_source s;
+	bool all = true;
+	uint32_t n;
+
+	for (uint32_t i = 0; i < index_sources(ix); i++)
+		if (index_source(ix, i, &s, &ignored) == -1 || (memcmp(s.archive, index_info(ix)->archive, ARCHIVE_ID_LEN) != 0 &&
+		    archive_set_find(set, &s, &n, &ignored) == NULL))
+			all = false;
+	return (all);
+}
+
+/* A point that was consolidated just now needs nothing of what its old archive did: then that may be gone. */
+static bool
+is_another(const struct archive_set *set, struct repo *r, const struct point *p)
+{
+	struct manifest now = MANIFEST_INIT;
+	uint8_t id[ARCHIVE_ID_LEN];
+	bool other;
+
+	if (repo_manifest_any(r, p, &now, &(struct err)ERR_INIT) == -1)
+		return (false);
+	other = uuid_parse(now.archive.id, id) == 0 && memcmp(id, index_info(set->first->ix)->archive, ARCHIVE_ID_LEN) != 0;
+	manifest_free(&now);
+	return (other);
+}
+
+struct archive_set *
+archive_set_open(struct repo *r, const struct point *p, const struct manifest *m, struct err *err)
+{
+	struct manifest again = MANIFEST_INIT;
+	struct archive_reader *ar;
+	struct archive_set *set = NULL;
+
+	for (unsigned int i = 0; i < LOOKS_MAX; i++) {
+		if ((ar = archive_open_point(r, p, m, err)) == NULL || (set = archive_set_new(r, ar, p->folder, err)) == NULL)
+			break;
+		if (hold(set) || m == NULL || !is_another(set, r, p))
+			break;
+		manifest_free(&again);
+		if (repo_manifest_any(r, p, &again, &(struct err)ERR_INIT) == -1)
+			break;
+		m = &again;
+		archive_set_free(set);
+		set = NULL;
+	}
+	manifest_free(&again);
+	return (set);
+}
