@@ -10,7 +10,7 @@
 
 #include "archive/archive_writer.h"
 #include "archive/delta_writer.h"
-#include "archive/digest.h"
+#include "base/digest.h"
 #include "base/io.h"
 
 #define NOTES_MAX	64u

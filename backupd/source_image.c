@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "archive/digest.h"
+#include "base/digest.h"
 #include "base/io.h"
 #include "base/pagecache.h"
 #include "image_lock.h"

@@ -3,7 +3,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "archive/digest.h"
+#include "base/digest.h"
 #include "partial.h"
 
 #define GRAIN	4096u		/* zeroes are left out in pieces of this size: a page, and most file systems' block */

@@ -19,8 +19,8 @@
 #include <stdint.h>
 
 #include "archive/archive_reader.h"
-#include "archive/digest.h"
 #include "archive/index.h"
+#include "base/digest.h"
 #include "base/err.h"
 #include "base/extent.h"
 #include "store/store.h"

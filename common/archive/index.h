@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "archive/codec.h"
-#include "archive/digest.h"
+#include "base/digest.h"
 #include "base/err.h"
 
 #define ARCHIVE_ID_LEN		16u

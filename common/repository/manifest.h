@@ -8,8 +8,8 @@
 #include <stdint.h>
 #include <time.h>
 
-#include "archive/digest.h"
 #include "base/buf.h"
+#include "base/digest.h"
 #include "base/err.h"
 
 #define MANIFEST_NAME	"manifest.json"

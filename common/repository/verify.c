@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "archive/digest.h"
 #include "archive/member_reader.h"
+#include "base/digest.h"
 
 #define SUMS_NAME	"SHA256SUMS"
 #define SUMS_MAX	((size_t)64 << 10)

@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "archive/digest.h"
+#include "base/digest.h"
 #include "base/err.h"
 
 struct store;

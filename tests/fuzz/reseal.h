@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "archive/digest.h"
 #include "archive/index.h"
+#include "base/digest.h"
 #include "base/le.h"
 
 /* libFuzzer's own mutation; absent from the program that only replays the corpus. */

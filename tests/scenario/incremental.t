@@ -122,7 +122,9 @@ def an_unchanged_image_is_not_read():
     os.utime('vm.img', (old + 1, old + 1))
     tap.is_(disk(run(conf))['how'], 'compared', 'written, and its time set back: it is read')
     restores(ovb.points()[-1], 'vm.img', 'written, and its time set back')
-    os.utime('vm.img')
+    # A program that valgrind makes slow comes to look later.
+    soon = time.time() + 30 * (tap.SLOWER > 1)
+    os.utime('vm.img', (soon, soon))
     run(conf)
     tap.ok('identity' not in disk(run(conf)), 'a time of just now tells nothing')
 

@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "archive/digest.h"
+#include "base/digest.h"
 
 #define ROOM	8192u	/* bytes before the guard page */
 
