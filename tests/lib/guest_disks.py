@@ -36,7 +36,7 @@ KINDS = {
     'appliance': Kind('a small appliance', 10000 * MB, 326 * MB, 96 * MB, 'ext4', dict(system=85, logs=4, database=6, media=5)),
     'server': Kind('a server', 20000 * MB, 2900 * MB, 926 * MB, 'ext4', dict(system=75, logs=8, database=12, media=5)),
     'big-server': Kind('a big server', 30000 * MB, 5800 * MB, 3700 * MB, 'ext4', dict(system=30, logs=4, database=14, media=52)),
-    'ntfs': Kind('an NTFS guest', 50000 * MB, 6600 * MB, 2600 * MB, 'ntfs', dict(system=72, logs=3, database=8, media=17)),
+    'ntfs': Kind('an NTFS guest', 50000 * MB, 6600 * MB, 2600 * MB, 'ntfs', dict(system=80, logs=3, database=8, media=9)),
 }
 WORDS = ('accepted address backup cache client closed connection customer delivery denied disk error failed file invoice key mail message network opened order '
          'password payment query queue reloaded request retry server session started status stopped timeout update user volume warning').split()

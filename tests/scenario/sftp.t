@@ -148,12 +148,21 @@ with open('changed', 'w', encoding='utf-8') as f, open(other + '.pub', encoding=
     f.write('# a comment\n[127.0.0.1]:%d %s\n' % (server.port, k.read()))
 changed = os.path.abspath('changed')
 
+only_new = sshd.Server('server-new', kinds=('ed25519',))
+of_another_type = server.known_hosts('known.type', kinds=('ecdsa',), port=only_new.port)
+by_rsa = server.known_hosts('known.rsa', kinds=('rsa',))
+
 refused = os.path.abspath('refused')
 url = server.url(refused)
 messages = []
 for what, keys, env, wanted in (
         ('an unknown host key', {'known_hosts': nobody}, {}, r'host key of .* is not known: it shows ssh-ed25519 SHA256:.*ssh-keyscan -p'),
         ('another host key', {'known_hosts': changed}, {}, r'host key of .* has changed: .*changed line 2 has another.*ssh-keygen -R'),
+        ('a host key of another type', {'url': only_new.url(refused), 'known_hosts': of_another_type}, {},
+         r'shows a host key of another type \(ssh-ed25519 SHA256:.*\) than the one that .*known.type line 1 has \(ecdsa-sha2-nistp256\)'),
+        ('a host known by an RSA key only', {'known_hosts': by_rsa}, {}, r'known.rsa line 1 knows .* by an RSA key only, which libssh2 .* cannot check'),
+        ('a host that is nowhere', {'url': 'sftp://backup@no-such-host.invalid/srv'}, {},
+         r'the host no-such-host.invalid was not found \(.*\): is the url right|no address of no-such-host.invalid was found in time'),
         ('a key that the server does not know', {'identity': other}, {}, r'does not accept the key .*other: is its public key in the authorized_keys'),
         ('a wrong passphrase', {'identity': sealed, 'passphrase_file': passphrase + 'wrong'}, {}, r'the passphrase in .*wrong is wrong for the key'),
         ('an agent without the key', {'identity': sealed}, with_agent, r'has a passphrase, and ssh-agent at .* does not hold it: add it \(ssh-add'),
@@ -170,8 +179,13 @@ for what, keys, env, wanted in (
 tap.is_(len(set(messages)), len(messages), 'each in its own words')
 tap.ok(not os.path.exists(refused) and not os.path.exists(nobody), 'nothing came to the server, nobody was trusted')
 only_rsa.stop()
+only_new.stop()
 
+by_name = os.path.abspath('known.name')
+with open(server.known_hosts('known.number'), encoding='utf-8') as f, open(by_name, 'w', encoding='utf-8') as out:
+    out.write(f.read().replace('127.0.0.1', 'localhost'))
 for what, keys, env in (
+        ('a host by its name', {'url': server.url(FAR).replace('127.0.0.1', 'localhost'), 'known_hosts': by_name}, {}),
         ('a key with its passphrase in a file', {'identity': sealed, 'passphrase_file': passphrase + 'right'}, {}),
         # libssh2 1.10 forgets two numbers of such a key at each login.
         ('an ECDSA key', {'identity': os.path.abspath('ecdsa')}, tap.NO_LEAK_CHECK),
