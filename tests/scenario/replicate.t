@@ -92,6 +92,56 @@ def clear(*more):
         shutil.rmtree(name, ignore_errors=True)
 
 
+def state_of(path=IMAGE):
+    with open(path, 'rb') as f:
+        return hashlib.sha256(f.read()).hexdigest()
+
+
+def at_time(t):
+    """The environment in which it is always that time."""
+    return {'FIXED_TIME': str(t), 'LD_PRELOAD': os.path.join(tap.TOOLS, 'preload_fixed.so'),
+            'ASAN_OPTIONS': 'verify_asan_link_order=0:' + os.environ.get('ASAN_OPTIONS', '')}
+
+
+class Nights:
+    """The points of a machine at the source, an hour after each other, and what they are to be restored to."""
+    def __init__(self, *repositories, size=8 * MIB, data=6 * MIB):
+        clear(*repositories)
+        make_image(size=size, data=data)
+        self.wants, self.start = {}, int(time.time()) - 100 * 86400
+        self.conf = config([folder('here')], job(), file='nights.conf')
+
+    def night(self, *changes):
+        for at, size in changes:
+            change(at=at, size=size)
+        before = set(names('here'))
+        r = ovb.once(self.conf, 'nightly', env=at_time(self.start + 3600 * len(self.wants)))
+        if r.status != 0:
+            raise RuntimeError(r.stderr)
+        new, = set(names('here')) - before
+        self.wants[new] = state_of()
+
+    def wrong(self, repository):
+        """The points there that are not restored to what they were."""
+        wrong = []
+        for p in listed(repository):
+            r = ovb.restore(p, 'out.img', '--force')
+            if r.status != 0 or state_of('out.img') != self.wants[os.path.relpath(p, repository)]:
+                wrong.append('%s: %s' % (p, r.stderr))
+        return wrong
+
+    def prune(self, repository, last):
+        """What the job made there, and what it brought there."""
+        for keys, where in ((dict(replicate=['there']), repository), ({}, repository)):
+            c = config([folder('here'), folder('there'), folder('third')], job(keep={'last': last}, **keys), file='prune.conf')
+            done(tap.run([CTL, '-c', c, 'prune', 'nightly', '-r', where]), '%s keeps %d' % (repository, last))
+
+    def pull(self, *source, **keys):
+        source = source[0] if source else 'here'
+        c = config([folder('here'), folder('there'), folder('third')], {'name': 'pull', 'from': source, 'repository': 'there', **keys}, file='pull.conf')
+        return ovb.once(c, 'pull')
+
+
 def test_push():
     clear()
     make_image()
@@ -266,6 +316,25 @@ def test_consolidated():
     verify('there', 'and has it')
     r = ovb.restore(listed('there')[-1], 'out.img', '--force')
     tap.is_(r.status, 0, 'it comes back')
+
+
+def test_back_again():
+    """The far end let go of points, packed what was left of their archives, and gets them again: now the archives are there twice, whole and not."""
+    n = Nights()
+    n.night()
+    n.night((MIB, 2 * MIB))
+    n.night((MIB, 3 * MIB))
+    done(n.pull(keep={'last': 1}), 'of three points, the far end keeps one')
+    tap.is_([len(ids) for ids, _ in packed('there').values()], [1], 'and packs what that needs of the first')
+    n.night((5 * MIB, MIB))
+    done(n.pull(), 'without "keep", it gets the older ones again')
+    tap.is_((names('there'), n.wrong('there')), (names('here'), []), 'all are there, as they were')
+    done(n.pull(keep={'last': 3}), 'it lets go of the first again, whose whole archive is there, and what was left of it')
+    tap.is_((names('there'), n.wrong('there')), (names('here')[1:], []), 'the second, which needs more of it than what was left, is what it was')
+    verify('there', 'verify finds nothing')
+    tap.is_([len(ids) for ids, _ in packed('there').values()], [1], 'and what was there twice is there once') or tap.diag(packed('there'))
+    done(n.pull(keep={'last': 2}), 'it lets go of the second')
+    tap.is_((names('there'), n.wrong('there')), (names('here')[2:], []), 'the others are what they were')
 
 
 def packed(repository):
@@ -478,11 +547,6 @@ def test_vanishing():
     server.stop()
 
 
-def state_of(path=IMAGE):
-    with open(path, 'rb') as f:
-        return hashlib.sha256(f.read()).hexdigest()
-
-
 def test_at_random():
     """Backups, upkeep at both ends, and replication that is killed, in any order: what is listed at the far end is always whole."""
     clear()
@@ -495,9 +559,7 @@ def test_at_random():
         """Each in a second of its own: a name that is free again could be given to another point, and two ends name points of one second differently."""
         change(size=rng.choice((5000, 200000, 900000)))
         before = set(names('here'))
-        r = ovb.once(conf, 'nightly', *(['--full'] if rng.random() < 0.1 else []), env={
-            'FIXED_TIME': str(start + len(wants)), 'LD_PRELOAD': os.path.join(tap.TOOLS, 'preload_fixed.so'),
-            'ASAN_OPTIONS': 'verify_asan_link_order=0:' + os.environ.get('ASAN_OPTIONS', '')})
+        r = ovb.once(conf, 'nightly', *(['--full'] if rng.random() < 0.1 else []), env=at_time(start + len(wants)))
         if r.status != 0:
             raise RuntimeError(r.stderr)
         new, = set(names('here')) - before
@@ -556,6 +618,7 @@ test_damage()
 test_names()
 test_first_name()
 test_consolidated()
+test_back_again()
 test_outage()
 test_outage(sshd.Server('server-out', kinds=('ed25519',), sftp='internal-sftp'))
 test_wrong()
