@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "archive/full_copy.h"
+#include "replication/replica_list.h"
 #include "repository/compact.h"
 #include "repository/doubles.h"
 #include "repository/pack.h"
@@ -95,6 +96,7 @@ write_pack(struct repack *rp, struct err *err)
 	if (how->begin != NULL)
 		how->begin(how->arg, "repack", total);
 	snprintf(note, sizeof(note), "repacked from %zu pruned point%s by %.60s", pk->n, pk->n == 1 ? "" : "s", how->program);
+	replica_lists_settle(rp->r, pk->old[0]->point.folder, NULL);
 	if (pack_write(pk, rp->r, rp->lk, how, err) == -1 || add_replaced(pk, err) == -1 || compact_archive_finish(&pk->ca, err) == -1)
 		return (-1);
 	return (pack_publish(pk, note, err));
