@@ -379,6 +379,8 @@ add_needs(struct planning *pl, size_t number, struct err *err)
 			free(after);
 			return (-1);
 		}
+		pl->plan->v[number].packed |= pl->plan->v[other].extract ||
+		    memcmp(pl->plan->v[other].id, pl->plan->v[number].needs[i], sizeof(archive_id)) != 0;
 		if ((size_t)other != number)
 			after[count++] = (size_t)other;
 	}

@@ -354,6 +354,30 @@ def test_name_again():
     tap.is_((len(names('there')), n.wrong('there')), (5, []), 'and the third, which needs the second, is what it was')
 
 
+def test_two_parts():
+    """Two archives there stand for one, and one of them holds less: so it is when two runs, or two sources, bring what is left of it at the same time."""
+    n = Nights()
+    n.night()
+    n.night((MIB, 2 * MIB))
+    c = config([folder('here'), folder('third')], {'name': 'keep', 'from': 'here', 'repository': 'third', 'keep': {'last': 1}})
+    done(ovb.once(c, 'keep'), 'a third repository has let go of the first point, and packed what the second needs of it')
+    n.night((MIB, 4 * MIB))
+    n.prune('here', 1)
+    (_, less), = packed('here').values()
+    done(n.pull('third'), 'that is copied')
+    done(n.pull('here'), 'and a later point, that needs less of it, from the first repository')
+    for name in 'less', 'more':
+        for _, p in packed('there').values():
+            shutil.rmtree(os.path.dirname(p))
+        (_, more), = packed('third').values()
+        place = os.path.dirname(more).replace('/third/', '/there/').split('Z')[0] + 'Z-'
+        shutil.copytree(os.path.dirname(less), place + ('9' if name == 'less' else '7'))
+        shutil.copytree(os.path.dirname(more), place + '8')
+        tap.is_((len(names('there')), n.wrong('there')), (2, []), 'both points are what they were, where the one with %s is the last' % name)
+    done(n.pull(keep={'last': 9}), 'the next prune')
+    tap.is_((len(packed('there')), n.wrong('there')), (1, []), 'leaves the one with more')
+
+
 def packed(repository):
     """The archives that stand for others there: by their ids, what they stand for, and their paths."""
     found = {}
@@ -637,6 +661,7 @@ test_first_name()
 test_consolidated()
 test_back_again()
 test_name_again()
+test_two_parts()
 test_outage()
 test_outage(sshd.Server('server-out', kinds=('ed25519',), sftp='internal-sftp'))
 test_wrong()
