@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "archive/archive_reader.h"
+#include "archive/coverage.h"
 
 #define LOOKS_MAX	10u
 
@@ -14,6 +15,7 @@ struct archive_set {
 	char			  folder[NAMING_MAX];	/* the machine's: its own points are looked at first */
 	struct archive_reader	**v;
 	size_t			  n;
+	bool			  has_others;	/* what stands for any of those that the point names was looked for */
 };
 
 struct archive_set *
@@ -53,13 +55,61 @@ archive_set_first(const struct archive_set *set)
 	return (set->first);
 }
 
+static bool
+has_id(const struct archive_reader *ar, const uint8_t *id)
+{
+	return (memcmp(index_info(ar->ix)->archive, id, ARCHIVE_ID_LEN) == 0);
+}
+
+/* The number of ${s} in the point's own index; UINT32_MAX: it does not name it. */
+static uint32_t
+number_of(const struct archive_set *set, const struct index_source *s)
+{
+	const struct index_reader *ix = set->first->ix;
+	struct err ignored = ERR_INIT;
+	struct index_source mine;
+
+	for (uint32_t i = 0; i < index_sources(ix); i++)
+		if (index_source(ix, i, &mine, &ignored) == 0 && mine.disk == s->disk && memcmp(mine.archive, s->archive, ARCHIVE_ID_LEN) == 0)
+			return (i);
+	return (UINT32_MAX);
+}
+
+/* Whether the open archive ${i} is a better choice than ${best}: one of them has all that the point needs, or else more. */
+static bool
+is_better(const struct archive_set *set, const struct index_source *s, size_t i, size_t best)
+{
+	uint32_t n = number_of(set, s), source = index_source_find(set->v[i]->ix, s), other = index_source_find(set->v[best]->ix, s);
+	struct err ignored = ERR_INIT;
+	struct coverage_gap gap;
+
+	if (n != UINT32_MAX && coverage_find_gap(set->first->ix, n, set->v[best]->ix, other, &gap, &ignored) == 0)
+		return (false);
+	if (n != UINT32_MAX && coverage_find_gap(set->first->ix, n, set->v[i]->ix, source, &gap, &ignored) == 0)
+		return (true);
+	return (index_block_count(set->v[i]->ix, source) > index_block_count(set->v[best]->ix, other));
+}
+
+/* The archive itself; or of those that stand for it, which may each have only part of it, the best. */
 static struct archive_reader *
 find_open(const struct archive_set *set, const struct index_source *s, uint32_t *source)
 {
-	for (size_t i = 0; i < set->n; i++)
-		if ((*source = index_source_find(set->v[i]->ix, s)) != UINT32_MAX)
-			return (set->v[i]);
-	return (NULL);
+	size_t best = SIZE_MAX;
+
+	for (size_t i = 0; i < set->n; i++) {
+		if (index_source_find(set->v[i]->ix, s) == UINT32_MAX)
+			continue;
+		if (has_id(set->v[i], s->archive)) {
+			best = i;
+			break;
+		}
+		if (best == SIZE_MAX || is_better(set, s, i, best))
+			best = i;
+	}
+	if (best == SIZE_MAX)
+		return (NULL);
+	*source = index_source_find(set->v[best]->ix, s);
+	return (set->v[best]);
 }
 
 static int
@@ -79,7 +129,7 @@ add(struct archive_set *set, struct archive_reader *ar, struct err *err)
 static bool
 stands_for(const struct archive_reader *ar, const uint8_t *id, bool replacing)
 {
-	return (replacing ? index_replaces(ar->ix, id) : memcmp(index_info(ar->ix)->archive, id, ARCHIVE_ID_LEN) == 0);
+	return (replacing ? index_replaces(ar->ix, id) : has_id(ar, id));
 }
 
 /*
@@ -185,19 +235,65 @@ open_archive(struct archive_set *set, const uint8_t *id, struct err *err)
 	return (ar);
 }
 
+/* Whether the manifest names, as one that its archive stands for, an archive that the point needs; ${open} when that is open already. */
+static bool
+is_other(const struct archive_set *set, const struct manifest *m, bool *open)
+{
+	uint8_t id[ARCHIVE_ID_LEN];
+	struct err ignored = ERR_INIT;
+	struct index_source s;
+	bool found = false;
+
+	*open = uuid_parse(m->archive.id, id) == -1;
+	for (size_t i = 0; i < set->n && !*open; i++)
+		*open = has_id(set->v[i], id);
+	for (size_t k = 0; k < m->nreplaces && !found; k++)
+		for (uint32_t i = 0; i < index_sources(set->first->ix) && !found; i++)
+			found = uuid_parse(m->replaces[k], id) == 0 && index_source(set->first->ix, i, &s, &ignored) == 0 &&
+			    memcmp(s.archive, id, ARCHIVE_ID_LEN) == 0;
+	return (found);
+}
+
+/* All of the machine's archives that stand for one that the point names: replication may have brought more than one of the same. */
+static int
+add_others(struct archive_set *set, struct err *err)
+{
+	struct points ps = POINTS_INIT;
+	struct err ignored = ERR_INIT;
+	struct archive_reader *ar;
+	int rc = 0;
+	bool open;
+
+	set->has_others = true;
+	if (set->repo == NULL || repo_places(set->repo, set->folder, &ps, &ignored) == -1)
+		return (0);
+	for (size_t i = 0; i < ps.n && rc == 0; i++) {
+		struct manifest m = MANIFEST_INIT;
+
+		if (repo_manifest_any(set->repo, &ps.v[i], &m, &ignored) == 0 && m.nreplaces > 0 && is_other(set, &m, &open) && !open &&
+		    (ar = archive_open_point(set->repo, &ps.v[i], &m, &ignored)) != NULL)
+			rc = add(set, ar, err);
+		manifest_free(&m);
+	}
+	points_free(&ps);
+	return (rc);
+}
+
 /* With the lock held. */
 static struct archive_reader *
 find(struct archive_set *set, const struct index_source *s, uint32_t *source, struct err *err)
 {
-	struct archive_reader *ar = find_open(set, s, source);
+	struct archive_reader *ar = find_open(set, s, source), *opened = NULL;
 
-	if (ar != NULL)
+	if (ar != NULL && (has_id(ar, s->archive) || set->has_others))
 		return (ar);
-	if ((ar = open_archive(set, s->archive, err)) == NULL || add(set, ar, err) == -1)
+	if (ar == NULL && ((opened = open_archive(set, s->archive, err)) == NULL || add(set, opened, err) == -1))
 		return (NULL);
-	if ((*source = index_source_find(ar->ix, s)) != UINT32_MAX)
+	if ((opened == NULL || !has_id(opened, s->archive)) && !set->has_others && add_others(set, err) == -1)
+		return (NULL);
+	if ((ar = find_open(set, s, source)) != NULL)
 		return (ar);
-	err_set(err, 0, "%s holds no blocks of disk %u, which this restore point needs", ar->name, s->disk);
+	err_set(err, 0, "%s holds no blocks of disk %u, which this restore point needs", opened != NULL ? opened->name : "the repository", s->disk);
 	return (NULL);
 }
 

@@ -66,6 +66,13 @@ int replica_holds(const struct replica_list *l, const archive_id id);
 /** replica_lists_forget(r): A point's folder has another archive from now on: nothing that was remembered of ${r} holds.  Never fails. */
 void replica_lists_forget(struct repo *r);
 
+/**
+ * replica_lists_settle(r, folder, but):
+ * Forget what is remembered, but for what came from the repository with the id ${but} (NULL: none), of points that are no longer in the machine's ${folder}:
+ * their names are about to be given to others.  Never fails: where it cannot be told, all is forgotten.
+ */
+void replica_lists_settle(struct repo *r, const char *folder, const char *but);
+
 /* replica.json: who brought a point. */
 struct replica_mark {
 	char	job[128];			/* "": it is no replica */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "archive/archive_reader.h"
+#include "archive/coverage.h"
 #include "archive/frame_reader.h"
 #include "archive/index.h"
 #include "replication/replica_list.h"
@@ -308,50 +309,32 @@ replica_send_copy(const struct replica_link *ln, const struct point *p, bool as_
 	return (NULL);
 }
 
-/* Whether the blocks of ${source} cover the record. */
+/* An archive that it names, and needs nothing of, may be missing. */
 static int
-is_there(const struct index_reader *ix, uint32_t source, const struct index_view *v, struct err *err)
+check_source(struct archive_set *set, uint32_t n, struct err *err)
 {
-	uint64_t at = v->offset, end = v->offset + v->length, n, count = index_block_count(ix, source);
-	struct index_block b;
+	const struct index_reader *ix = archive_set_first(set)->ix;
+	struct coverage_gap gap;
+	struct archive_reader *ar;
+	struct index_source s;
+	struct err why = ERR_INIT;
+	uint32_t source = 0;
+	int rc;
 
-	if (index_block_find(ix, source, at, &n, err) == -1)
+	if (index_source(ix, n, &s, err) == -1)
 		return (-1);
-	for (; at < end; at = b.offset + b.length, n++) {
-		if (n == count)
-			return (0);
-		if (index_blocks(ix, source, n, 1, &b, err) == -1)
-			return (-1);
-		if (b.offset > at)
-			return (0);
-	}
-	return (1);
-}
-
-static int
-check_view(struct archive_set *set, uint32_t disk, struct err *err)
-{
-	struct archive_reader *first = archive_set_first(set), *ar;
-	struct index_source src;
-	struct index_view v;
-	uint32_t source;
-	int there;
-
-	for (uint64_t i = 0; i < index_view_count(first->ix, disk); i++) {
-		if (index_view(first->ix, disk, i, 1, &v, err) == -1)
-			return (-1);
-		if (v.source == UINT32_MAX)
-			continue;
-		if (index_source(first->ix, v.source, &src, err) == -1 || (ar = archive_set_find(set, &src, &source, err)) == NULL)
-			return (-1);
-		if (ar == first)
-			continue;
-		if ((there = is_there(ar->ix, source, &v, err)) != 1)
-			return (there == -1 ? -1 : err_plain(err, EBADMSG, "disk %s at offset %llu: what it needs of another archive was let go of here, as no "
-			    "point used it: make the point a full one at the source (virt-backupctl consolidate)", index_disk(first->ix, disk)->target,
-			    (unsigned long long)v.offset));
-	}
-	return (0);
+	if (memcmp(s.archive, index_info(ix)->archive, ARCHIVE_ID_LEN) == 0)
+		return (0);
+	ar = archive_set_find(set, &s, &source, &why);
+	if ((rc = coverage_find_gap(ix, n, ar != NULL ? ar->ix : NULL, source, &gap, err)) != 1)
+		return (rc);
+	if (ar != NULL)
+		return (err_plain(err, EBADMSG, "disk %s at offset %llu: what it needs of another archive was let go of here, as no point used it: make the point "
+		    "a full one at the source (virt-backupctl consolidate)", index_disk(ix, gap.disk)->target, (unsigned long long)gap.offset));
+	*err = why;
+	if (err->code == 0 || err->code == ENOENT)
+		err->code = EBADMSG;
+	return (-1);
 }
 
 int
@@ -363,8 +346,8 @@ replica_send_check(const struct replica_send *s, struct err *err)
 
 	if (ar == NULL || (set = archive_set_new(s->ln->to, ar, s->p.folder, err)) == NULL)
 		return (-1);
-	for (uint32_t i = 0; i < index_disks(ar->ix) && rc == 0; i++)
-		rc = check_view(set, i, err);
+	for (uint32_t i = 0; i < index_sources(ar->ix) && rc == 0; i++)
+		rc = check_source(set, i, err);
 	archive_set_free(set);
 	return (rc);
 }

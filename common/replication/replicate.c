@@ -395,6 +395,17 @@ make_plan(struct transfer *t, struct crew *crew, struct repo *from, struct repo 
 	return (!has_large(&t->plan) ? 0 : list_parts(to, &t->parts, err));
 }
 
+/* Who gets a name of its own here may get one that other sources remember for what had it before. */
+static void
+settle_lists(const struct transfer *t, struct repo *from, struct repo *to)
+{
+	const char *last = "";
+
+	for (size_t i = 0; i < t->plan.n; i++)
+		if ((t->plan.v[i].extract || t->plan.v[i].hint.has_name) && strcmp(t->plan.v[i].p.folder, last) != 0)
+			replica_lists_settle(to, last = t->plan.v[i].p.folder, from->id);
+}
+
 static int
 replicate_between(struct transfer *t, struct crew *crew, struct repo *from, struct repo *to, struct err *err)
 {
@@ -409,6 +420,7 @@ replicate_between(struct transfer *t, struct crew *crew, struct repo *from, stru
 	snprintf(t->stats->from, sizeof(t->stats->from), "%s", from->id);
 	rc = make_plan(t, crew, from, to, err);
 	if (rc == 0) {
+		settle_lists(t, from, to);
 		ln.lk = t->lk;
 		if (how->begin != NULL)
 			how->begin(how->arg, t->plan.n, t->plan.bytes);

@@ -87,7 +87,8 @@ find_same(struct planning *pl, const struct point *p, const struct manifest *m, 
 				return (pl->l->v[i].here);
 	if (rp == NULL || repo_manifest_any(pl->to, &at, &here, &(struct err)ERR_INIT) == -1)
 		return (NULL);
-	same = is_same_point(m, &here);
+	/* What was packed has the manifest of one of the points that it was packed of. */
+	same = here.nreplaces == 0 && is_same_point(m, &here);
 	manifest_free(&here);
 	return (same ? rp->here : NULL);
 }
@@ -378,6 +379,8 @@ add_needs(struct planning *pl, size_t number, struct err *err)
 			free(after);
 			return (-1);
 		}
+		pl->plan->v[number].packed |= pl->plan->v[other].extract ||
+		    memcmp(pl->plan->v[other].id, pl->plan->v[number].needs[i], sizeof(archive_id)) != 0;
 		if ((size_t)other != number)
 			after[count++] = (size_t)other;
 	}

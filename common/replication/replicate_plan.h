@@ -21,7 +21,7 @@ struct task {
 	archive_id	*replaces;		/* archives that its own stands for */
 	size_t		 nreplaces;
 	uint64_t	 size;			/* bytes of its archive */
-	bool		 packed;		/* some of them are here only as far as points here used them */
+	bool		 packed;		/* of some of them there is only what stands for them, and may have only part */
 	size_t		*after;			/* tasks, all before it in the order, that must be done first */
 	size_t		 nafter;
 	enum task_state	 state;

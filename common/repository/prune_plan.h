@@ -1,8 +1,8 @@
 /*
  * prune_plan.h - which folders a repository no longer needs.  Pure: it knows what points need, and touches no disk.
  *
- * Points are kept for themselves, and for the archives that kept points need.  An archive that another one stands for (it was
- * repacked) is needed no more, unless it is a point of its own.
+ * Points are kept for themselves, and for the archives that kept points need.  Where more than one folder has such an archive, or stands for it, all stay:
+ * repack.c, which looks at the blocks, removes what another one has too.
  */
 #ifndef OVB_PRUNE_PLAN_H
 #define OVB_PRUNE_PLAN_H

@@ -11,7 +11,9 @@
 #include <string.h>
 
 #include "archive/full_copy.h"
+#include "replication/replica_list.h"
 #include "repository/compact.h"
+#include "repository/doubles.h"
 #include "repository/pack.h"
 
 #define DEAD_MAX	5u			/* a fifth */
@@ -94,6 +96,7 @@ write_pack(struct repack *rp, struct err *err)
 	if (how->begin != NULL)
 		how->begin(how->arg, "repack", total);
 	snprintf(note, sizeof(note), "repacked from %zu pruned point%s by %.60s", pk->n, pk->n == 1 ? "" : "s", how->program);
+	replica_lists_settle(rp->r, pk->old[0]->point.folder, NULL);
 	if (pack_write(pk, rp->r, rp->lk, how, err) == -1 || add_replaced(pk, err) == -1 || compact_archive_finish(&pk->ca, err) == -1)
 		return (-1);
 	return (pack_publish(pk, note, err));
@@ -136,25 +139,28 @@ out:
 	return (rc);
 }
 
-/* An archive that another one replaces is what a crash left of a repack. */
+/*
+ * What another one has too: what a crash left of a repack, or came twice.  Of what came from another repository, more than one archive may have different parts
+ * of one that they stand for, so what counts is the blocks.
+ */
 static int
-remove_replaced(struct live *lv, struct repack *rp, struct compact_stats *stats, struct err *err)
+remove_doubled(struct live *lv, struct repack *rp, struct compact_stats *stats, struct err *err)
 {
-	const struct live_archive *a;
-	bool replaced;
+	struct live_archive *a;
+	int doubled;
 
 	for (size_t i = 0; i < live_count(lv);) {
 		a = live_archive(lv, i);
-		replaced = false;
-		for (size_t k = 0; k < live_count(lv) && !replaced; k++)
-			replaced = k != i && index_replaces(live_archive(lv, k)->ar->ix, index_info(a->ar->ix)->archive);
-		if (!replaced) {
-			i++;
-			continue;
-		}
-		if (remove_archive(rp, a, stats, err) == -1)
+		doubled = 0;
+		for (size_t k = 0; k < live_count(lv) && doubled == 0; k++)
+			if (k != i && blocks_used(a) > 0)
+				doubled = doubles_has_all(live_archive(lv, k), a, rp->how->stop, err);
+		if (doubled == -1 || (doubled == 1 && remove_archive(rp, a, stats, err) == -1))
 			return (-1);
-		live_drop(lv, i);
+		if (doubled == 1)
+			live_drop(lv, i);
+		else
+			i++;
 	}
 	return (0);
 }
@@ -185,7 +191,7 @@ compact_some(struct live *lv, const struct points *all, struct repo *r, struct l
 	struct repack rp = { .r = r, .lk = lk, .how = how };
 	int packed;
 
-	if (remove_replaced(lv, &rp, stats, err) == -1 || live_mark(lv, all, err) == -1 || remove_unused(lv, &rp, stats, err) == -1)
+	if (live_mark(lv, all, err) == -1 || remove_unused(lv, &rp, stats, err) == -1 || remove_doubled(lv, &rp, stats, err) == -1)
 		return (-1);
 	while ((packed = repack_some(lv, &rp, stats, err)) > 0)
 		;

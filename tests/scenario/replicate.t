@@ -92,6 +92,58 @@ def clear(*more):
         shutil.rmtree(name, ignore_errors=True)
 
 
+def state_of(path=IMAGE):
+    with open(path, 'rb') as f:
+        return hashlib.sha256(f.read()).hexdigest()
+
+
+def at_time(t):
+    """The environment in which it is always that time."""
+    return {'FIXED_TIME': str(t), 'LD_PRELOAD': os.path.join(tap.TOOLS, 'preload_fixed.so'),
+            'ASAN_OPTIONS': 'verify_asan_link_order=0:' + os.environ.get('ASAN_OPTIONS', '')}
+
+
+class Nights:
+    """The points of a machine at the source, an hour after each other, and what they are to be restored to."""
+    def __init__(self, *repositories, size=8 * MIB, data=6 * MIB):
+        clear(*repositories)
+        make_image(size=size, data=data)
+        self.wants, self.now = {}, int(time.time()) - 100 * 86400
+        self.conf = config([folder('here')], job(), file='nights.conf')
+
+    def night(self, *changes, hours=1):
+        for at, size in changes:
+            change(at=at, size=size)
+        before = set(names('here'))
+        self.now += hours * 3600
+        r = ovb.once(self.conf, 'nightly', env=at_time(self.now))
+        if r.status != 0:
+            raise RuntimeError(r.stderr)
+        new, = set(names('here')) - before
+        self.wants[new] = state_of()
+
+    def wrong(self, repository):
+        """The points there that are not restored to what they were: two of one second may have each other's names."""
+        wrong = []
+        for p in listed(repository):
+            r = ovb.restore(p, 'out.img', '--force')
+            wants = [state for name, state in self.wants.items() if name.split('Z')[0] == os.path.relpath(p, repository).split('Z')[0]]
+            if r.status != 0 or state_of('out.img') not in wants:
+                wrong.append('%s: %s' % (p, r.stderr))
+        return wrong
+
+    def prune(self, repository, last):
+        """What the job made there, and what it brought there."""
+        for keys, where in ((dict(replicate=['there']), repository), ({}, repository)):
+            c = config([folder('here'), folder('there'), folder('third')], job(keep={'last': last}, **keys), file='prune.conf')
+            done(tap.run([CTL, '-c', c, 'prune', 'nightly', '-r', where]), '%s keeps %d' % (repository, last))
+
+    def pull(self, *source, **keys):
+        source = source[0] if source else 'here'
+        c = config([folder('here'), folder('there'), folder('third')], {'name': 'pull', 'from': source, 'repository': 'there', **keys}, file='pull.conf')
+        return ovb.once(c, 'pull')
+
+
 def test_push():
     clear()
     make_image()
@@ -266,6 +318,64 @@ def test_consolidated():
     verify('there', 'and has it')
     r = ovb.restore(listed('there')[-1], 'out.img', '--force')
     tap.is_(r.status, 0, 'it comes back')
+
+
+def test_back_again():
+    """The far end let go of points, packed what was left of their archives, and gets them again: now the archives are there twice, whole and not."""
+    n = Nights()
+    n.night()
+    n.night((MIB, 2 * MIB))
+    n.night((MIB, 3 * MIB))
+    done(n.pull(keep={'last': 1}), 'of three points, the far end keeps one')
+    tap.is_([len(ids) for ids, _ in packed('there').values()], [1], 'and packs what that needs of the first')
+    n.night((5 * MIB, MIB))
+    done(n.pull(), 'without "keep", it gets the older ones again')
+    tap.is_((names('there'), n.wrong('there')), (names('here'), []), 'all are there, as they were')
+    done(n.pull(keep={'last': 3}), 'it lets go of the first again, whose whole archive is there, and what was left of it')
+    tap.is_((names('there'), n.wrong('there')), (names('here')[1:], []), 'the second, which needs more of it than what was left, is what it was')
+    verify('there', 'verify finds nothing')
+    tap.is_([len(ids) for ids, _ in packed('there').values()], [1], 'and what was there twice is there once') or tap.diag(packed('there'))
+    done(n.pull(keep={'last': 2}), 'it lets go of the second')
+    tap.is_((names('there'), n.wrong('there')), (names('here')[2:], []), 'the others are what they were')
+
+
+def test_name_again():
+    """What was left of an archive is packed, and gets a name that another point of the same second had, which is remembered still."""
+    n = Nights()
+    n.night()
+    n.night((MIB, 2 * MIB), hours=0)
+    n.night((2 * MIB, MIB))
+    n.night((MIB, 3 * MIB))
+    done(n.pull(keep={'last': 1}), 'of four points, the far end keeps one')
+    tap.is_([os.path.basename(os.path.dirname(path)) for _, path in packed('there').values()], [os.path.basename(names('here')[1])],
+            'what is left of the first has the name of the second')
+    n.night((5 * MIB, MIB))
+    done(n.pull(), 'without "keep", it gets the older ones again')
+    tap.is_((len(names('there')), n.wrong('there')), (5, []), 'and the third, which needs the second, is what it was')
+
+
+def test_two_parts():
+    """Two archives there stand for one, and one of them holds less: so it is when two runs, or two sources, bring what is left of it at the same time."""
+    n = Nights()
+    n.night()
+    n.night((MIB, 2 * MIB))
+    c = config([folder('here'), folder('third')], {'name': 'keep', 'from': 'here', 'repository': 'third', 'keep': {'last': 1}})
+    done(ovb.once(c, 'keep'), 'a third repository has let go of the first point, and packed what the second needs of it')
+    n.night((MIB, 4 * MIB))
+    n.prune('here', 1)
+    (_, less), = packed('here').values()
+    done(n.pull('third'), 'that is copied')
+    done(n.pull('here'), 'and a later point, that needs less of it, from the first repository')
+    for name in 'less', 'more':
+        for _, p in packed('there').values():
+            shutil.rmtree(os.path.dirname(p))
+        (_, more), = packed('third').values()
+        place = os.path.dirname(more).replace('/third/', '/there/').split('Z')[0] + 'Z-'
+        shutil.copytree(os.path.dirname(less), place + ('9' if name == 'less' else '7'))
+        shutil.copytree(os.path.dirname(more), place + '8')
+        tap.is_((len(names('there')), n.wrong('there')), (2, []), 'both points are what they were, where the one with %s is the last' % name)
+    done(n.pull(keep={'last': 9}), 'the next prune')
+    tap.is_((len(packed('there')), n.wrong('there')), (1, []), 'leaves the one with more')
 
 
 def packed(repository):
@@ -478,11 +588,6 @@ def test_vanishing():
     server.stop()
 
 
-def state_of(path=IMAGE):
-    with open(path, 'rb') as f:
-        return hashlib.sha256(f.read()).hexdigest()
-
-
 def test_at_random():
     """Backups, upkeep at both ends, and replication that is killed, in any order: what is listed at the far end is always whole."""
     clear()
@@ -495,9 +600,7 @@ def test_at_random():
         """Each in a second of its own: a name that is free again could be given to another point, and two ends name points of one second differently."""
         change(size=rng.choice((5000, 200000, 900000)))
         before = set(names('here'))
-        r = ovb.once(conf, 'nightly', *(['--full'] if rng.random() < 0.1 else []), env={
-            'FIXED_TIME': str(start + len(wants)), 'LD_PRELOAD': os.path.join(tap.TOOLS, 'preload_fixed.so'),
-            'ASAN_OPTIONS': 'verify_asan_link_order=0:' + os.environ.get('ASAN_OPTIONS', '')})
+        r = ovb.once(conf, 'nightly', *(['--full'] if rng.random() < 0.1 else []), env=at_time(start + len(wants)))
         if r.status != 0:
             raise RuntimeError(r.stderr)
         new, = set(names('here')) - before
@@ -556,6 +659,9 @@ test_damage()
 test_names()
 test_first_name()
 test_consolidated()
+test_back_again()
+test_name_again()
+test_two_parts()
 test_outage()
 test_outage(sshd.Server('server-out', kinds=('ed25519',), sftp='internal-sftp'))
 test_wrong()

@@ -118,32 +118,22 @@ test_replaced(void **state)
 	plan(&g);
 	assert_int_equal(g.action[1], PRUNE_STAY);
 
-	/* Archive 1 is still there: the one that stands for it stays, as the old one is on its way out. */
+	/* Archive 1 is still there: either may have what the other one has not. */
 	add(&g, 1, false, false);
 	plan(&g);
 	assert_int_equal(g.action[1], PRUNE_STAY);
-	assert_int_equal(g.action[2], PRUNE_REMOVE);
-
-	/* Unless it is a point. */
+	assert_int_equal(g.action[2], PRUNE_STAY);
 	g.e[2].listed = true;
+	g.drop[2] = true;
 	plan(&g);
 	assert_int_equal(g.action[1], PRUNE_STAY);
-	assert_int_equal(g.action[2], PRUNE_KEEP);
+	assert_int_equal(g.action[2], PRUNE_UNLIST);
 
-	/* Of two that were repacked one after the other, the last counts. */
-	g.e[2].listed = false;
-	replace(&g, add(&g, 3, false, false), 1);
-	replace(&g, 3, 2);
+	/* Nobody needs what stands for others any more. */
+	g.drop[0] = true;
 	plan(&g);
 	assert_int_equal(g.action[1], PRUNE_REMOVE);
 	assert_int_equal(g.action[2], PRUNE_REMOVE);
-	assert_int_equal(g.action[3], PRUNE_STAY);
-
-	/* Two that claim to stand for each other: none may go. */
-	replace(&g, 1, 3);
-	plan(&g);
-	assert_int_equal(g.action[1], PRUNE_STAY);
-	assert_int_equal(g.action[3], PRUNE_STAY);
 	reset(&g);
 }
 
@@ -194,33 +184,14 @@ is_point(const struct graph *g, size_t i)
 	return (g->e[i].listed && !g->drop[i]);
 }
 
-static bool
-is_replaced(const struct graph *g, size_t i)
-{
-	if (is_point(g, i))
-		return (false);
-	for (size_t k = 0; k < g->c.n; k++)
-		if (k != i && names(g->e[k].replaces, g->e[k].nreplaces, g->e[i].id))
-			return (true);
-	return (false);
-}
-
 /* Whether some point needs folder ${i} for the archive that it has, or stands for. */
 static bool
 is_needed(const struct graph *g, size_t i)
 {
-	bool others;
-
 	for (size_t p = 0; p < g->c.n; p++)
-		for (size_t r = 0; is_point(g, p) && r < g->e[p].nreferences; r++) {
-			if (!holds(g, i, g->e[p].references[r]))
-				continue;
-			others = false;
-			for (size_t k = 0; k < g->c.n; k++)
-				others = others || (holds(g, k, g->e[p].references[r]) && !is_replaced(g, k));
-			if (!is_replaced(g, i) || !others)
+		for (size_t r = 0; is_point(g, p) && r < g->e[p].nreferences; r++)
+			if (holds(g, i, g->e[p].references[r]))
 				return (true);
-		}
 	return (false);
 }
 
@@ -276,7 +247,7 @@ remove_some(struct graph *g, bool all)
 	g->c.n = kept;
 }
 
-/* How many archives points need, of which some folder holds the blocks. */
+/* How many folders hold what points need: each may hold another part of it. */
 static size_t
 count_held(const struct graph *g)
 {
@@ -285,10 +256,7 @@ count_held(const struct graph *g)
 	for (size_t i = 0; i < g->c.n; i++)
 		for (size_t r = 0; is_point(g, i) && r < g->e[i].nreferences; r++)
 			for (size_t k = 0; k < g->c.n; k++)
-				if (holds(g, k, g->e[i].references[r])) {
-					held++;
-					break;
-				}
+				held += holds(g, k, g->e[i].references[r]) ? 1 : 0;
 	return (held);
 }
 
