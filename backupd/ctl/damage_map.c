@@ -1,9 +1,11 @@
 #include "damage_map.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "archive/archive_reader.h"
+#include "archive/coverage.h"
 
 #define RANGES_MAX	4096u		/* of one archive */
 #define BATCH		128u
@@ -22,6 +24,8 @@ struct damaged {
 struct damage_map {
 	const struct catalog	*c;
 	struct damaged		*v;		/* by the catalog's entries */
+	struct archive_reader	*packed;	/* the one that was looked into last, or NULL */
+	size_t			 packed_entry;
 };
 
 struct damage_map *
@@ -45,6 +49,7 @@ damage_map_free(struct damage_map *d)
 		return;
 	for (size_t i = 0; i < d->c->n; i++)
 		free(d->v[i].v);
+	archive_close(d->packed);
 	free(d->v);
 	free(d);
 }
@@ -123,7 +128,7 @@ holder_of(const struct damage_map *d, size_t point, const archive_id id)
 	return (best);
 }
 
-/* Whether a look into its index is worth it. */
+/* Whether a look into its index is worth it: something that it needs is damaged, or in an archive that stands for another, and may have less of it. */
 static bool
 is_suspect(const struct damage_map *d, size_t point)
 {
@@ -133,9 +138,77 @@ is_suspect(const struct damage_map *d, size_t point)
 	if (is_damaged(&d->v[point]))
 		return (true);
 	for (size_t i = 0; i < e->nreferences; i++)
-		if ((h = holder_of(d, point, e->references[i])) == NULL || is_damaged(&d->v[h->entry]))
+		if ((h = holder_of(d, point, e->references[i])) == NULL || h->replacing || is_damaged(&d->v[h->entry]))
 			return (true);
 	return (false);
+}
+
+static struct archive_reader *
+open_entry(struct repo *r, const struct catalog_entry *e, struct err *err)
+{
+	struct manifest m = MANIFEST_INIT;
+	bool known = e->trouble == NULL && repo_manifest_any(r, &e->point, &m, err) == 0;
+	struct archive_reader *ar = archive_open_point(r, &e->point, known ? &m : NULL, err);
+
+	manifest_free(&m);
+	return (ar);
+}
+
+/* Whether the archive of ${entry} has all that ${ix} shows of its source ${n}: 1, 0 and the place in ${gap}, or -1. */
+static int
+has_all(struct damage_map *d, struct repo *r, size_t entry, const struct index_reader *ix, uint32_t n, struct coverage_gap *gap, struct err *err)
+{
+	struct index_source s;
+	uint32_t source;
+	int rc;
+
+	if (d->packed == NULL || d->packed_entry != entry) {
+		archive_close(d->packed);
+		/* Who packs it meanwhile leaves what points need. */
+		if ((d->packed = open_entry(r, &d->c->v[entry], err)) == NULL)
+			return (err->code == ENOENT || err->code == ESTALE ? 1 : -1);
+		d->packed_entry = entry;
+	}
+	if (index_source(ix, n, &s, err) == -1)
+		return (-1);
+	source = index_source_find(d->packed->ix, &s);
+	rc = coverage_find_gap(ix, n, source != UINT32_MAX ? d->packed->ix : NULL, source, gap, err);
+	return (rc == -1 ? -1 : !rc);
+}
+
+/* Of those that stand for the archive, the one that a reader takes: which has all that is needed.  Returns 1 when none has, and ${why} says where; 0; -1. */
+static int
+find_packed(struct damage_map *d, struct repo *r, const struct index_reader *ix, uint32_t n, const struct catalog_holder **out, struct err *why,
+    struct err *err)
+{
+	const struct catalog_holder *h;
+	struct index_source s;
+	struct coverage_gap gap;
+	char id[UUID_LEN];
+	size_t count;
+	int rc = 0;
+
+	if (index_source(ix, n, &s, err) == -1)
+		return (-1);
+	h = catalog_find(d->c, s.archive, &count);
+	for (size_t i = 0; i < count; i++) {
+		/* What cannot be opened is told as damage of its own. */
+		if (d->v[h[i].entry].archive) {
+			*out = &h[i];
+			continue;
+		}
+		if ((rc = has_all(d, r, h[i].entry, ix, n, &gap, err)) == -1)
+			return (-1);
+		*out = &h[i];
+		if (rc == 1)
+			return (0);
+	}
+	if (d->v[(*out)->entry].archive)
+		return (0);
+	uuid_text(s.archive, id);
+	err_set(why, 0, "disk %s, from offset %llu: what it needs of the archive %s is in none of those that stand for it", index_disk(ix, gap.disk)->target,
+	    (unsigned long long)gap.offset, id);
+	return (1);
 }
 
 static const struct range *
@@ -148,9 +221,9 @@ find_range(const struct damaged *a, const struct index_source *s, uint64_t offse
 }
 
 static int
-breaks_record(const struct damage_map *d, size_t point, const char *disk, const struct index_source *s, const struct index_view *v, struct err *why)
+breaks_record(const struct damage_map *d, const struct catalog_holder *h, const char *disk, const struct index_source *s, const struct index_view *v,
+    struct err *why)
 {
-	const struct catalog_holder *h = holder_of(d, point, s->archive);
 	const struct catalog_entry *e;
 	const struct range *r;
 	char id[UUID_LEN];
@@ -171,37 +244,50 @@ breaks_record(const struct damage_map *d, size_t point, const char *disk, const 
 	return (1);
 }
 
+/* The records of the disk that are in the source ${n}, which ${h} has. */
 static int
-breaks_disk(const struct damage_map *d, size_t point, const struct index_reader *ix, uint32_t disk, struct err *why, struct err *err)
+breaks_disk(const struct damage_map *d, const struct catalog_holder *h, const struct index_reader *ix, uint32_t disk, uint32_t n, struct err *why,
+    struct err *err)
 {
 	uint64_t count = index_view_count(ix, disk);
 	struct index_view v[BATCH];
 	struct index_source s;
-	size_t n;
+	size_t part;
 
-	for (uint64_t at = 0; at < count; at += n) {
-		n = count - at < BATCH ? (size_t)(count - at) : BATCH;
-		if (index_view(ix, disk, at, n, v, err) == -1)
+	if (index_source(ix, n, &s, err) == -1)
+		return (-1);
+	for (uint64_t at = 0; at < count; at += part) {
+		part = count - at < BATCH ? (size_t)(count - at) : BATCH;
+		if (index_view(ix, disk, at, part, v, err) == -1)
 			return (-1);
-		for (size_t i = 0; i < n; i++) {
-			if (v[i].kind != VIEW_DATA)
-				continue;
-			if (index_source(ix, v[i].source, &s, err) == -1)
-				return (-1);
-			if (breaks_record(d, point, index_disk(ix, disk)->target, &s, &v[i], why) == 1)
+		for (size_t i = 0; i < part; i++)
+			if (v[i].kind == VIEW_DATA && v[i].source == n && breaks_record(d, h, index_disk(ix, disk)->target, &s, &v[i], why) == 1)
 				return (1);
-		}
 	}
 	return (0);
 }
 
-int
-damage_map_breaks(const struct damage_map *d, struct repo *r, size_t point, struct err *why, struct err *err)
+static int
+breaks_source(struct damage_map *d, struct repo *r, size_t point, const struct index_reader *ix, uint32_t n, struct err *why, struct err *err)
 {
-	const struct catalog_entry *e = &d->c->v[point];
-	struct manifest m = MANIFEST_INIT;
+	const struct catalog_holder *h;
+	struct index_source s;
+	int rc = 0;
+
+	if (index_source(ix, n, &s, err) == -1)
+		return (-1);
+	h = holder_of(d, point, s.archive);
+	if (h != NULL && h->replacing)
+		rc = find_packed(d, r, ix, n, &h, why, err);
+	for (uint32_t i = 0; rc == 0 && i < index_disks(ix); i++)
+		rc = breaks_disk(d, h, ix, i, n, why, err);
+	return (rc);
+}
+
+int
+damage_map_breaks(struct damage_map *d, struct repo *r, size_t point, struct err *why, struct err *err)
+{
 	struct archive_reader *ar;
-	bool known;
 	int rc = 0;
 
 	if (d->v[point].archive || d->v[point].point) {
@@ -210,12 +296,10 @@ damage_map_breaks(const struct damage_map *d, struct repo *r, size_t point, stru
 	}
 	if (!is_suspect(d, point))
 		return (0);
-	known = e->trouble == NULL && repo_manifest(r, &e->point, &m, err) == 0;
-	if ((ar = archive_open_point(r, &e->point, known ? &m : NULL, err)) == NULL)
-		rc = -1;
-	for (uint32_t i = 0; rc == 0 && i < index_disks(ar->ix); i++)
-		rc = breaks_disk(d, point, ar->ix, i, why, err);
+	if ((ar = open_entry(r, &d->c->v[point], err)) == NULL)
+		return (-1);
+	for (uint32_t n = 0; rc == 0 && n < index_sources(ar->ix); n++)
+		rc = breaks_source(d, r, point, ar->ix, n, why, err);
 	archive_close(ar);
-	manifest_free(&m);
 	return (rc);
 }

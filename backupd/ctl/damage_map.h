@@ -31,8 +31,8 @@ void damage_map_point(struct damage_map *d, size_t entry);
 /**
  * damage_map_breaks(d, r, point, why, err):
  * Whether the listed entry ${point} needs something that is damaged, or nowhere in the repository: 1, and ${why} says what, or 0.  Only points
- * that use a damaged archive are opened.  Fails: -1.
+ * that use a damaged archive, or one that stands for others, are opened.  Fails: -1.
  */
-int damage_map_breaks(const struct damage_map *d, struct repo *r, size_t point, struct err *why, struct err *err);
+int damage_map_breaks(struct damage_map *d, struct repo *r, size_t point, struct err *why, struct err *err);
 
 #endif

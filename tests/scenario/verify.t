@@ -13,6 +13,7 @@ import ovb
 import tap
 
 CTL = os.path.join(tap.BIN, 'virt-backupctl')
+MIB = 1 << 20
 TOP = 'sound'
 SOUND = os.path.join(TOP, 'repo')
 
@@ -168,6 +169,32 @@ def test_replaced():
     tap.is_(verify('replaced/repo')[:2], (1, ['replaced@2026-01-01T03:00:00Z', 'replaced@2026-01-01T04:00:00Z']), 'the one that stands for them is lost')
 
 
+def test_packed():
+    """An archive that stands for others may have too little of them for a point that was put back."""
+    image = 'packed.img'
+    images.make('full', image, size=8 * MIB)
+    for n in range(5):
+        with open(image, 'r+b') as f:
+            f.seek(n * MIB)
+            f.write(os.urandom(MIB + MIB // 2))
+        ovb.backup(image, 'zstd:1', repository='packed', incremental=True)
+    for keep in 3, 1:
+        r = tap.run([CTL, '-c', ovb.make_config(ovb.image_job(image, keep={'last': keep}), repository='packed'), 'prune', 'job'])
+        tap.is_(r.status, 0, 'points are pruned until %d stay' % keep) or tap.diag(r.stderr)
+        if keep == 3:
+            first = [p for p in ovb.points('packed') if os.path.exists(p + '/manifest.json')][0]
+            shutil.copytree(first, 'kept')
+    tap.ok(not os.path.exists(first + '/manifest.json'), 'a point has gone')
+    tap.is_(verify('packed')[:3], (0, [], []), 'what is left is sound')
+    shutil.rmtree(first, ignore_errors=True)
+    shutil.move('kept', first)
+    r = tap.run([ovb.RESTORE, '-r', './packed', 'disk', ovb.spec(first), 'packed', 'packed.out'])
+    tap.is_(r.status, 1, 'put back, it cannot be restored: what it needed was let go of')
+    r = tap.run([CTL, '-r', './packed', 'verify'])
+    tap.is_((r.status, len([line for line in r.stderr.splitlines() if 'broken: ' in line])), (1, 1), 'verify says so, of it alone') or tap.diag(r.stderr)
+    tap.like(r.stderr, r'disk packed, from offset \d+: what it needs of the archive [0-9a-f-]{36} is in none of those that stand for it', '... and where')
+
+
 def test_sample():
     repo = damaged_copy('sampled')
     tap.is_(verify(repo, '--sample', '5')[0], 0, 'a sample of sound archives')
@@ -260,6 +287,7 @@ def main():
     test_named_twice()
     test_members()
     test_replaced()
+    test_packed()
     test_sample()
     test_readers()
     test_against_source()
