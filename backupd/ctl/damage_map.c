@@ -183,7 +183,7 @@ find_packed(struct damage_map *d, struct repo *r, const struct index_reader *ix,
 {
 	const struct catalog_holder *h;
 	struct index_source s;
-	struct coverage_gap gap;
+	struct coverage_gap gap = { 0, 0 };
 	char id[UUID_LEN];
 	size_t count;
 	int rc = 0;
