@@ -309,9 +309,9 @@ replica_send_copy(const struct replica_link *ln, const struct point *p, bool as_
 	return (NULL);
 }
 
-/* An archive that it names, and needs nothing of, may be missing. */
+/* Of the source ${n}: 0, 1 or -1.  An archive that it names, and needs nothing of, may be missing. */
 static int
-check_source(struct archive_set *set, uint32_t n, struct err *err)
+check_source(struct archive_set *set, uint32_t n, archive_id lacking, struct err *err)
 {
 	const struct index_reader *ix = archive_set_first(set)->ix;
 	struct coverage_gap gap;
@@ -319,6 +319,7 @@ check_source(struct archive_set *set, uint32_t n, struct err *err)
 	struct index_source s;
 	struct err why = ERR_INIT;
 	uint32_t source = 0;
+	char text[UUID_LEN];
 	int rc;
 
 	if (index_source(ix, n, &s, err) == -1)
@@ -328,17 +329,19 @@ check_source(struct archive_set *set, uint32_t n, struct err *err)
 	ar = archive_set_find(set, &s, &source, &why);
 	if ((rc = coverage_find_gap(ix, n, ar != NULL ? ar->ix : NULL, source, &gap, err)) != 1)
 		return (rc);
-	if (ar != NULL)
-		return (err_plain(err, EBADMSG, "disk %s at offset %llu: what it needs of another archive was let go of here, as no point used it: make the point "
-		    "a full one at the source (virt-backupctl consolidate)", index_disk(ix, gap.disk)->target, (unsigned long long)gap.offset));
-	*err = why;
-	if (err->code == 0 || err->code == ENOENT)
-		err->code = EBADMSG;
-	return (-1);
+	if (ar == NULL && why.code != 0 && why.code != ENOENT) {
+		*err = why;
+		return (-1);
+	}
+	uuid_text(s.archive, text);
+	memcpy(lacking, s.archive, ARCHIVE_ID_LEN);
+	err_plain(err, EBADMSG, "disk %s at offset %llu: what it needs of the archive %s is neither there nor at the source (virt-backupctl verify tells more)",
+	    index_disk(ix, gap.disk)->target, (unsigned long long)gap.offset, text);
+	return (1);
 }
 
 int
-replica_send_check(const struct replica_send *s, struct err *err)
+replica_send_check(const struct replica_send *s, archive_id lacking, struct err *err)
 {
 	struct archive_reader *ar = archive_open_point(s->ln->from, &s->p, &s->m, err);
 	struct archive_set *set;
@@ -347,7 +350,7 @@ replica_send_check(const struct replica_send *s, struct err *err)
 	if (ar == NULL || (set = archive_set_new(s->ln->to, ar, s->p.folder, err)) == NULL)
 		return (-1);
 	for (uint32_t i = 0; i < index_sources(ar->ix) && rc == 0; i++)
-		rc = check_source(set, i, err);
+		rc = check_source(set, i, lacking, err);
 	archive_set_free(set);
 	return (rc);
 }

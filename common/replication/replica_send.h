@@ -10,7 +10,7 @@
 
 #include <stdatomic.h>
 
-#include "repository/repo.h"
+#include "repository/catalog.h"
 
 #define REPLICA_RESUME_LEAST	((uint64_t)8 << 20)	/* bytes of an archive: less than that is sooner sent again than looked at */
 
@@ -45,11 +45,11 @@ struct replica_send;
 struct replica_send *replica_send_copy(const struct replica_link *ln, const struct point *p, bool as_pruned, const struct replica_hint *hint, struct err *err);
 
 /**
- * replica_send_check(s, err):
- * Whether every block that the point needs of other archives is in those that ->to has.  They may have been packed there, when nothing used it.  Fails: -1;
- * err->code is EBADMSG when one is not.
+ * replica_send_check(s, lacking, err):
+ * Whether every block that the point needs of other archives is in those that ->to has: 0.  They may have been packed there, when nothing used it: 1, the
+ * archive that has too little is ${lacking}, and ${err} says what is missing.  Fails: -1.
  */
-int replica_send_check(const struct replica_send *s, struct err *err);
+int replica_send_check(const struct replica_send *s, archive_id lacking, struct err *err);
 
 /** replica_send_publish(s, err): Give it its name: the one that it has at the source, or if that is taken, the next suffix that is free.  Fails: -1. */
 int replica_send_publish(struct replica_send *s, struct err *err);

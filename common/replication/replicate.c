@@ -29,6 +29,10 @@ struct transfer {
 	uint64_t		 done;		/* bytes */
 	bool			 broken;
 	struct err		 why;		/* then */
+
+	pthread_mutex_t		 again;		/* guards what follows, and the plan's catalog of the source; taken before the other one */
+	archive_id		*brought;	/* once more */
+	size_t			 nbrought;
 };
 
 struct worker {
@@ -151,25 +155,6 @@ wait_for_needs(struct transfer *t, const struct task *k, struct err *err)
 }
 
 static int
-copy_point(struct worker *w, struct task *k, const struct timespec *begun, struct err *err)
-{
-	struct replica_send *s = replica_send_copy(&w->ln, &k->p, k->as_pruned, &k->hint, err);
-	struct replica has = { .replaces = k->replaces, .nreplaces = k->nreplaces };
-	const struct manifest *m;
-	int rc = -1;
-
-	if (s != NULL && wait_for_needs(w->t, k, err) == 0 && (!k->packed || replica_send_check(s, err) == 0) && replica_send_publish(s, err) == 0) {
-		m = replica_send_manifest(s);
-		memcpy(has.id, k->id, sizeof(has.id));
-		task_done(w->t, k, &has, &(struct replicated){ .vm = m->vm, .machine = m->uuid != NULL ? m->uuid : m->vm,
-		    .here = replica_send_here(s), .stored = m->archive.size, .resumed = replica_send_resumed(s), .seconds = seconds_since(begun) });
-		rc = 0;
-	}
-	replica_send_end(s);
-	return (rc);
-}
-
-static int
 extract_archive(struct worker *w, struct task *k, const struct timespec *begun, struct err *err)
 {
 	struct replica_extract x = REPLICA_EXTRACT_INIT;
@@ -182,6 +167,79 @@ extract_archive(struct worker *w, struct task *k, const struct timespec *begun, 
 		    .stored = x.stored, .seconds = seconds_since(begun) });
 	}
 	replica_extract_end(&x);
+	return (rc);
+}
+
+/* Once in a run: what else is missing afterwards the source does not have either. */
+static int
+bring_again(struct worker *w, const archive_id id, struct err *err)
+{
+	struct transfer *t = w->t;
+	struct task k = { .as_pruned = true, .extract = true };
+	const struct catalog_entry *e;
+	archive_id *more;
+	struct timespec begun;
+	int rc = -1;
+
+	clock_gettime(CLOCK_MONOTONIC, &begun);
+	pthread_mutex_lock(&t->again);
+	for (size_t i = 0; i < t->nbrought && rc == -1; i++)
+		rc = memcmp(t->brought[i], id, sizeof(archive_id)) == 0 ? 0 : -1;
+	if (rc == -1 && (more = realloc(t->brought, (t->nbrought + 1) * sizeof(*more))) == NULL)
+		err_nomem(err);
+	else if (rc == -1) {
+		t->brought = more;
+		memcpy(k.id, id, sizeof(archive_id));
+		if ((e = replicate_plan_holder(&t->plan, w->ln.from, id, err)) != NULL) {
+			k.p = e->point;
+			replica_lists_settle(w->ln.to, k.p.folder, w->ln.from->id);
+			if ((rc = extract_archive(w, &k, &begun, err)) == 0)
+				memcpy(more[t->nbrought++], id, sizeof(archive_id));
+		}
+	}
+	pthread_mutex_unlock(&t->again);
+	return (rc);
+}
+
+/* What the other end has let go of, as no point there used it, is brought once more. */
+static int
+check_needs(struct worker *w, const struct replica_send *s, struct err *err)
+{
+	archive_id lacking, last;
+	struct err gap = ERR_INIT;
+	bool again = false;
+	int rc;
+
+	while ((rc = replica_send_check(s, lacking, &gap)) == 1) {
+		if (again && memcmp(lacking, last, sizeof(last)) == 0)
+			break;
+		if (bring_again(w, lacking, err) == -1)
+			return (-1);
+		memcpy(last, lacking, sizeof(last));
+		again = true;
+		gap = (struct err)ERR_INIT;
+	}
+	if (rc != 0)
+		*err = gap;
+	return (rc == 0 ? 0 : -1);
+}
+
+static int
+copy_point(struct worker *w, struct task *k, const struct timespec *begun, struct err *err)
+{
+	struct replica_send *s = replica_send_copy(&w->ln, &k->p, k->as_pruned, &k->hint, err);
+	struct replica has = { .replaces = k->replaces, .nreplaces = k->nreplaces };
+	const struct manifest *m;
+	int rc = -1;
+
+	if (s != NULL && wait_for_needs(w->t, k, err) == 0 && (!k->packed || check_needs(w, s, err) == 0) && replica_send_publish(s, err) == 0) {
+		m = replica_send_manifest(s);
+		memcpy(has.id, k->id, sizeof(has.id));
+		task_done(w->t, k, &has, &(struct replicated){ .vm = m->vm, .machine = m->uuid != NULL ? m->uuid : m->vm,
+		    .here = replica_send_here(s), .stored = m->archive.size, .resumed = replica_send_resumed(s), .seconds = seconds_since(begun) });
+		rc = 0;
+	}
+	replica_send_end(s);
 	return (rc);
 }
 
@@ -401,9 +459,14 @@ settle_lists(const struct transfer *t, struct repo *from, struct repo *to)
 {
 	const char *last = "";
 
-	for (size_t i = 0; i < t->plan.n; i++)
-		if ((t->plan.v[i].extract || t->plan.v[i].hint.has_name) && strcmp(t->plan.v[i].p.folder, last) != 0)
-			replica_lists_settle(to, last = t->plan.v[i].p.folder, from->id);
+	for (size_t i = 0; i < t->plan.n; i++) {
+		const struct task *k = &t->plan.v[i];
+
+		if ((!k->extract && !k->hint.has_name) || strcmp(k->p.folder, last) == 0)
+			continue;
+		last = k->p.folder;
+		replica_lists_settle(to, last, from->id);
+	}
 }
 
 static int
@@ -441,7 +504,7 @@ int
 replicate_run(const struct replicate *how, struct replicate_stats *stats, struct err *err)
 {
 	struct transfer t = { .how = how, .stats = stats, .plan = REPLICATE_PLAN_INIT, .list = REPLICA_LIST_INIT, .parts = BUF_INIT,
-		.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER, .why = ERR_INIT };
+		.mutex = PTHREAD_MUTEX_INITIALIZER, .again = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER, .why = ERR_INIT };
 	struct repo *from, *to = NULL;
 	struct crew crew = { .n = 0 };
 	struct timespec begun;
@@ -460,6 +523,7 @@ replicate_run(const struct replicate *how, struct replicate_stats *stats, struct
 	replicate_plan_free(&t.plan);
 	replica_list_free(&t.list);
 	buf_free(&t.parts);
+	free(t.brought);
 	repo_close(from);
 	repo_close(to);
 	return (rc);

@@ -20,8 +20,6 @@ struct planning {
 	struct replica_list	*l;
 	struct replicate_plan	*plan;
 	struct replicate_stats	*stats;
-	struct catalog		 source;	/* loaded when an archive is wanted that no new point holds */
-	bool			 has_source;
 	time_t			 now;
 };
 
@@ -332,30 +330,38 @@ add_archive(struct planning *pl, const struct catalog_entry *e, struct err *err)
 	return (note_task(pl, e->id, err));
 }
 
+const struct catalog_entry *
+replicate_plan_holder(struct replicate_plan *plan, struct repo *from, const archive_id id, struct err *err)
+{
+	const struct catalog_entry *e = NULL;
+	const struct catalog_holder *h;
+	char text[UUID_LEN];
+	size_t count;
+
+	if (!plan->has_source && catalog_load(from, &plan->source, err) == -1)
+		return (NULL);
+	plan->has_source = true;
+	h = catalog_find(&plan->source, id, &count);
+	for (size_t i = 0; i < count; i++)
+		if (e == NULL || !h[i].replacing)
+			e = &plan->source.v[h[i].entry];
+	uuid_text(id, text);
+	if (e == NULL)
+		err_plain(err, EBADMSG, "the archive %s, which it needs, is missing at the source (virt-backupctl verify tells more)", text);
+	return (e);
+}
+
 /* A task for the archive ${id}, which a point that is copied needs.  Returns its number, or -1. */
 static int64_t
 want_archive(struct planning *pl, const archive_id id, struct err *err)
 {
-	const struct catalog_holder *h;
-	const struct catalog_entry *e = NULL;
-	char text[UUID_LEN];
-	size_t count;
-	int rc;
+	const struct catalog_entry *e = replicate_plan_holder(pl->plan, pl->from, id, err);
 
-	if (!pl->has_source && catalog_load(pl->from, &pl->source, err) == -1)
-		return (-1);
-	pl->has_source = true;
-	h = catalog_find(&pl->source, id, &count);
-	for (size_t i = 0; i < count; i++)
-		if (e == NULL || !h[i].replacing)
-			e = &pl->source.v[h[i].entry];
-	uuid_text(id, text);
 	if (e == NULL)
-		return (err_plain(err, EBADMSG, "the archive %s, which it needs, is missing at the source (virt-backupctl verify tells more)", text));
+		return (-1);
 	if (task_of(pl->plan, e->id) >= 0)
 		return (task_of(pl->plan, e->id));
-	rc = would_displace(pl, e) ? add_extract(pl, e, id, err) : add_archive(pl, e, err);
-	if (rc == -1)
+	if ((would_displace(pl, e) ? add_extract(pl, e, id, err) : add_archive(pl, e, err)) == -1)
 		return (-1);
 	return ((int64_t)pl->plan->n - 1);
 }
@@ -485,7 +491,7 @@ int
 replicate_plan_make(const struct replicate *how, struct repo *from, struct repo *to, struct store *const *more, size_t nmore, struct replica_list *l,
     struct replicate_plan *out, struct replicate_stats *stats, struct err *err)
 {
-	struct planning pl = { .how = how, .from = from, .to = to, .more = more, .nmore = nmore, .look = REPLICA_LOOK_INIT, .l = l, .plan = out, .stats = stats, .source = CATALOG_INIT, .now = time(NULL) };
+	struct planning pl = { .how = how, .from = from, .to = to, .more = more, .nmore = nmore, .look = REPLICA_LOOK_INIT, .l = l, .plan = out, .stats = stats, .now = time(NULL) };
 	int rc = -1;
 
 	*out = (struct replicate_plan)REPLICATE_PLAN_INIT;
@@ -494,7 +500,6 @@ replicate_plan_make(const struct replicate *how, struct repo *from, struct repo 
 		err_nomem(err);
 	else if (find_new(&pl, err) == 0 && find_needs(&pl, err) == 0 && sort_tasks(&pl, err) == 0)
 		rc = 0;
-	catalog_free(&pl.source);
 	replica_look_free(&pl.look);
 	return (rc);
 }
@@ -508,6 +513,7 @@ replicate_plan_free(struct replicate_plan *plan)
 		free(plan->v[i].after);
 	}
 	free(plan->v);
+	catalog_free(&plan->source);
 	json_decref(plan->by_id);
 	*plan = (struct replicate_plan)REPLICATE_PLAN_INIT;
 }

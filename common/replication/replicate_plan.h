@@ -33,10 +33,12 @@ struct replicate_plan {
 	size_t		 n, cap;
 	uint64_t	 bytes;
 	json_t		*by_id;			/* archive id -> task */
+	struct catalog	 source;		/* all that the source has, once it was asked for */
+	bool		 has_source;
 	bool		 leftovers;		/* an interrupted run left something where points go */
 };
 
-#define REPLICATE_PLAN_INIT	{ NULL, 0, 0, 0, NULL, false }
+#define REPLICATE_PLAN_INIT	{ .v = NULL }
 
 /**
  * replicate_plan_make(how, from, to, more, nmore, l, out, stats, err):
@@ -45,6 +47,13 @@ struct replicate_plan {
  */
 int replicate_plan_make(const struct replicate *how, struct repo *from, struct repo *to, struct store *const *more, size_t nmore, struct replica_list *l,
     struct replicate_plan *out, struct replicate_stats *stats, struct err *err);
+
+/**
+ * replicate_plan_holder(plan, from, id, err):
+ * What the source ${from} has that is the archive ${id}, or stands for it; good until the plan is freed.  The first time all manifests there are read.
+ * Fails: NULL; err->code is EBADMSG when it has none.
+ */
+const struct catalog_entry *replicate_plan_holder(struct replicate_plan *plan, struct repo *from, const archive_id id, struct err *err);
 void replicate_plan_free(struct replicate_plan *plan);
 
 #endif
