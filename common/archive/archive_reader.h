@@ -51,6 +51,13 @@ struct archive_reader *archive_set_first(const struct archive_set *set);
 struct archive_set *archive_set_open(struct repo *r, const struct point *p, const struct manifest *m, struct err *err);
 
 /**
+ * archive_set_add(set, holders, err):
+ * Open the archives of the points ${holders} in the repository: they are all of which any stands for one that the set's point names, so that none needs to be
+ * looked for, unless one of them cannot be opened.  Fails: -1.
+ */
+int archive_set_add(struct archive_set *set, const struct points *holders, struct err *err);
+
+/**
  * archive_set_find(set, s, source, err):
  * The archive that holds blocks of ${s}; *${source} is the number under which it does.  It belongs to the set.  Fails: NULL.
  */

@@ -279,6 +279,28 @@ add_others(struct archive_set *set, struct err *err)
 	return (rc);
 }
 
+int
+archive_set_add(struct archive_set *set, const struct points *holders, struct err *err)
+{
+	struct err ignored = ERR_INIT;
+	struct archive_reader *ar;
+	bool all = true;
+
+	for (size_t i = 0; i < holders->n; i++) {
+		struct manifest m = MANIFEST_INIT;
+
+		ar = NULL;
+		if (repo_manifest_any(set->repo, &holders->v[i], &m, &ignored) == 0)
+			ar = archive_open_point(set->repo, &holders->v[i], &m, &ignored);
+		manifest_free(&m);
+		all = all && ar != NULL;
+		if (ar != NULL && add(set, ar, err) == -1)
+			return (-1);
+	}
+	set->has_others = all;
+	return (0);
+}
+
 /* With the lock held. */
 static struct archive_reader *
 find(struct archive_set *set, const struct index_source *s, uint32_t *source, struct err *err)

@@ -152,6 +152,47 @@ replica_holds(const struct replica_list *l, const archive_id id)
 	return ((int)json_integer_value(json_object_get(l->by_id, text)));
 }
 
+static bool
+stands_for_any(const struct replica *rp, const archive_id *ids, size_t n)
+{
+	for (size_t i = 0; i < rp->nreplaces; i++)
+		for (size_t k = 0; k < n; k++)
+			if (memcmp(rp->replaces[i], ids[k], sizeof(archive_id)) == 0)
+				return (true);
+	return (false);
+}
+
+int
+replica_holders(const struct replica_list *l, const archive_id *ids, size_t n, struct replica_holders *out, struct err *err)
+{
+	struct point p = { .suffix = 0 };
+
+	if ((out->whole = calloc(n + 1, sizeof(archive_id))) == NULL)
+		return (err_nomem(err));
+	for (size_t i = 0; i < n; i++)
+		if (replica_holds(l, ids[i]) == 1)
+			memcpy(out->whole[out->nwhole++], ids[i], sizeof(archive_id));
+	for (size_t i = 0; i < l->n; i++) {
+		const struct replica *rp = &l->v[i];
+
+		if (rp->here == NULL || !stands_for_any(rp, ids, n) || !point_name_parse(rp->here, &p.time, &p.suffix))
+			continue;
+		snprintf(p.folder, sizeof(p.folder), "%s", rp->folder);
+		snprintf(p.name, sizeof(p.name), "%s", rp->here);
+		if (points_add(&out->packed, &p, err) == -1)
+			return (-1);
+	}
+	return (0);
+}
+
+void
+replica_holders_free(struct replica_holders *h)
+{
+	free(h->whole);
+	points_free(&h->packed);
+	*h = (struct replica_holders)REPLICA_HOLDERS_INIT;
+}
+
 int
 replica_forget(struct replica_list *l, bool (*is_gone)(void *arg, const struct replica *), void *arg, struct err *err)
 {

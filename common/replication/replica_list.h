@@ -63,6 +63,19 @@ const struct replica *replica_find_here(const struct replica_list *l, const char
 /** replica_holds(l, id): 1: an archive with that id is here; 2: one that stands for it; 0: none. */
 int replica_holds(const struct replica_list *l, const archive_id id);
 
+/* Of some archives, those that are here as such, and the folders of what stands for any of the others. */
+struct replica_holders {
+	archive_id	*whole;
+	size_t		 nwhole;
+	struct points	 packed;
+};
+
+#define REPLICA_HOLDERS_INIT	{ NULL, 0, POINTS_INIT }
+
+/** replica_holders(l, ids, n, out, err): Those of the ${n} archives ${ids}.  The caller frees *${out}, also on failure.  Fails: -1. */
+int replica_holders(const struct replica_list *l, const archive_id *ids, size_t n, struct replica_holders *out, struct err *err);
+void replica_holders_free(struct replica_holders *h);
+
 /** replica_lists_forget(r): A point's folder has another archive from now on: nothing that was remembered of ${r} holds.  Never fails. */
 void replica_lists_forget(struct repo *r);
 

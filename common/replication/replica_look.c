@@ -65,20 +65,14 @@ take_name(struct looking *lg, const char *folder, const char *name, struct point
 {
 	struct point p = { .suffix = 0 };
 	char base[NAMING_MAX], key[2 * NAMING_MAX];
-	struct point *v;
 
 	lg->out->leftovers |= name_has_ending(name, ".partial") || name_has_ending(name, PLACE_NEW) || name_has_ending(name, PLACE_OLD);
 	if (!point_place_parse(name, base, &p.time, &p.suffix))
 		return (0);
-	if (ps->v == NULL || ps->n == ps->cap) {
-		ps->cap = ps->cap == 0 ? 64 : ps->cap * 2;
-		if ((v = realloc(ps->v, ps->cap * sizeof(*v))) == NULL)
-			return (err_nomem(err));
-		ps->v = v;
-	}
 	snprintf(p.folder, sizeof(p.folder), "%s", folder);
 	snprintf(p.name, sizeof(p.name), "%s", name);
-	ps->v[ps->n++] = p;
+	if (points_add(ps, &p, err) == -1)
+		return (-1);
 	return (set_add(lg->out->taken, key_of(folder, base, key), err) == -1 ? -1 : set_add(lg->out->taken, key_of(folder, name, key), err));
 }
 

@@ -309,9 +309,18 @@ replica_send_copy(const struct replica_link *ln, const struct point *p, bool as_
 	return (NULL);
 }
 
+static bool
+is_whole(const struct replica_holders *h, const uint8_t *id)
+{
+	for (size_t i = 0; i < h->nwhole; i++)
+		if (memcmp(h->whole[i], id, ARCHIVE_ID_LEN) == 0)
+			return (true);
+	return (false);
+}
+
 /* Of the source ${n}: 0, 1 or -1.  An archive that it names, and needs nothing of, may be missing. */
 static int
-check_source(struct archive_set *set, uint32_t n, archive_id lacking, struct err *err)
+check_source(struct archive_set *set, uint32_t n, const struct replica_holders *h, archive_id lacking, struct err *err)
 {
 	const struct index_reader *ix = archive_set_first(set)->ix;
 	struct coverage_gap gap;
@@ -324,7 +333,7 @@ check_source(struct archive_set *set, uint32_t n, archive_id lacking, struct err
 
 	if (index_source(ix, n, &s, err) == -1)
 		return (-1);
-	if (memcmp(s.archive, index_info(ix)->archive, ARCHIVE_ID_LEN) == 0)
+	if (memcmp(s.archive, index_info(ix)->archive, ARCHIVE_ID_LEN) == 0 || is_whole(h, s.archive))
 		return (0);
 	ar = archive_set_find(set, &s, &source, &why);
 	if ((rc = coverage_find_gap(ix, n, ar != NULL ? ar->ix : NULL, source, &gap, err)) != 1)
@@ -341,16 +350,17 @@ check_source(struct archive_set *set, uint32_t n, archive_id lacking, struct err
 }
 
 int
-replica_send_check(const struct replica_send *s, archive_id lacking, struct err *err)
+replica_send_check(const struct replica_send *s, const struct replica_holders *h, archive_id lacking, struct err *err)
 {
 	struct archive_reader *ar = archive_open_point(s->ln->from, &s->p, &s->m, err);
 	struct archive_set *set;
-	int rc = 0;
+	int rc;
 
 	if (ar == NULL || (set = archive_set_new(s->ln->to, ar, s->p.folder, err)) == NULL)
 		return (-1);
+	rc = archive_set_add(set, &h->packed, err);
 	for (uint32_t i = 0; i < index_sources(ar->ix) && rc == 0; i++)
-		rc = check_source(set, i, lacking, err);
+		rc = check_source(set, i, h, lacking, err);
 	archive_set_free(set);
 	return (rc);
 }

@@ -45,11 +45,12 @@ struct replica_send;
 struct replica_send *replica_send_copy(const struct replica_link *ln, const struct point *p, bool as_pruned, const struct replica_hint *hint, struct err *err);
 
 /**
- * replica_send_check(s, lacking, err):
- * Whether every block that the point needs of other archives is in those that ->to has: 0.  They may have been packed there, when nothing used it: 1, the
- * archive that has too little is ${lacking}, and ${err} says what is missing.  Fails: -1.
+ * replica_send_check(s, h, lacking, err):
+ * Whether every block that the point needs of other archives is in those that ->to has, which ${h} tells: 0.  They may have been packed there, when nothing
+ * used it: 1, the archive that has too little is ${lacking}, and ${err} says what is missing.  Fails: -1.
  */
-int replica_send_check(const struct replica_send *s, archive_id lacking, struct err *err);
+struct replica_holders;
+int replica_send_check(const struct replica_send *s, const struct replica_holders *h, archive_id lacking, struct err *err);
 
 /** replica_send_publish(s, err): Give it its name: the one that it has at the source, or if that is taken, the next suffix that is free.  Fails: -1. */
 int replica_send_publish(struct replica_send *s, struct err *err);

@@ -201,16 +201,32 @@ bring_again(struct worker *w, const archive_id id, struct err *err)
 	return (rc);
 }
 
+/* 0, 1 or -1 as replica_send_check(). */
+static int
+check_once(struct worker *w, const struct task *k, const struct replica_send *s, archive_id lacking, struct err *err)
+{
+	struct replica_holders h = REPLICA_HOLDERS_INIT;
+	int rc;
+
+	pthread_mutex_lock(&w->t->mutex);
+	rc = replica_holders(&w->t->list, k->needs, k->nneeds, &h, err);
+	pthread_mutex_unlock(&w->t->mutex);
+	if (rc == 0)
+		rc = replica_send_check(s, &h, lacking, err);
+	replica_holders_free(&h);
+	return (rc);
+}
+
 /* What the other end has let go of, as no point there used it, is brought once more. */
 static int
-check_needs(struct worker *w, const struct replica_send *s, struct err *err)
+check_needs(struct worker *w, const struct task *k, const struct replica_send *s, struct err *err)
 {
 	archive_id lacking, last;
 	struct err gap = ERR_INIT;
 	bool again = false;
 	int rc;
 
-	while ((rc = replica_send_check(s, lacking, &gap)) == 1) {
+	while ((rc = check_once(w, k, s, lacking, &gap)) == 1) {
 		if (again && memcmp(lacking, last, sizeof(last)) == 0)
 			break;
 		if (bring_again(w, lacking, err) == -1)
@@ -232,7 +248,7 @@ copy_point(struct worker *w, struct task *k, const struct timespec *begun, struc
 	const struct manifest *m;
 	int rc = -1;
 
-	if (s != NULL && wait_for_needs(w->t, k, err) == 0 && (!k->packed || check_needs(w, s, err) == 0) && replica_send_publish(s, err) == 0) {
+	if (s != NULL && wait_for_needs(w->t, k, err) == 0 && (!k->packed || check_needs(w, k, s, err) == 0) && replica_send_publish(s, err) == 0) {
 		m = replica_send_manifest(s);
 		memcpy(has.id, k->id, sizeof(has.id));
 		task_done(w->t, k, &has, &(struct replicated){ .vm = m->vm, .machine = m->uuid != NULL ? m->uuid : m->vm,

@@ -77,6 +77,9 @@ int repo_find(struct repo *r, const char *spec, struct point *out, struct err *e
 
 void points_free(struct points *p);
 
+/** points_add(ps, p, err): Add a copy of ${p}.  Fails: -1. */
+int points_add(struct points *ps, const struct point *p, struct err *err);
+
 /**
  * repo_manifest(r, p, m, err):
  * Read a point's manifest, which the caller frees.  Fails: -1; err->code is ENOENT when there is none, ESTALE when the point was pruned,

@@ -15,6 +15,22 @@ points_free(struct points *p)
 	*p = (struct points)POINTS_INIT;
 }
 
+int
+points_add(struct points *ps, const struct point *p, struct err *err)
+{
+	size_t cap = ps->cap == 0 ? 64 : ps->cap * 2;
+	struct point *v;
+
+	if (ps->v == NULL || ps->n == ps->cap) {
+		if ((v = realloc(ps->v, cap * sizeof(*v))) == NULL)
+			return (err_nomem(err));
+		ps->v = v;
+		ps->cap = cap;
+	}
+	ps->v[ps->n++] = *p;
+	return (0);
+}
+
 bool
 point_place_parse(const char *name, char base[NAMING_MAX], time_t *t, unsigned int *suffix)
 {
@@ -38,24 +54,16 @@ static int
 add_point(void *arg, const char *name, struct err *err)
 {
 	struct listing *l = arg;
-	struct points *ps = l->out;
-	struct point p = { .suffix = 0 }, *v;
+	struct point p = { .suffix = 0 };
 	char base[NAMING_MAX];
 
 	if (!point_place_parse(name, base, &p.time, &p.suffix))
 		return (0);
 	if (!l->places)
 		name = base;
-	if (ps->n == ps->cap) {
-		ps->cap = ps->cap == 0 ? 64 : ps->cap * 2;
-		if ((v = realloc(ps->v, ps->cap * sizeof(*v))) == NULL)
-			return (err_nomem(err));
-		ps->v = v;
-	}
 	snprintf(p.folder, sizeof(p.folder), "%s", l->folder);
 	snprintf(p.name, sizeof(p.name), "%s", name);
-	ps->v[ps->n++] = p;
-	return (0);
+	return (points_add(l->out, &p, err));
 }
 
 static int
