@@ -176,7 +176,7 @@ def warn(text):
 class Repository:
     def __init__(self, path):
         """Points and archives by what their manifests say; a folder that is being made or removed is left alone."""
-        self.points, self.folders, self.opened = {}, {}, {}
+        self.points, self.folders, self.opened, self.found = {}, {}, {}, {}
         for name in ('manifest.json', 'pruned.json'):
             for file in sorted(glob.glob(os.path.join(glob.escape(path), '*', '*', name))):
                 folder = os.path.dirname(file)
@@ -189,21 +189,24 @@ class Repository:
                 manifest = json.load(f)
             ids = [manifest['archive']['id'], *manifest.get('replaces', [])]
             for n, text in enumerate(ids):
-                self.folders.setdefault((n > 0, uuid.UUID(text).bytes), (folder, manifest))
+                self.folders.setdefault((n > 0, uuid.UUID(text).bytes), []).append((folder, manifest))
             if listed:
                 self.points['/'.join(folder.split('/')[-2:])] = folder, manifest
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as e:
             warn('%s cannot be read: %s' % (file, e))
 
-    def archive(self, wanted):
-        """The archive of this id, or the one that replaces it."""
-        for replacing in (False, True):
-            if (replacing, wanted) in self.folders:
-                return self.open(*self.folders[replacing, wanted])
-        for folder, manifest in set_of_folders(self.folders):
-            if wanted in self.open(folder, manifest).index.replaced:
-                return self.open(folder, manifest)
-        raise Lost('the archive %s is not in the repository' % uuid.UUID(bytes=wanted))
+    def archives(self, wanted):
+        """The archive of this id, and then those that stand for it, each of which may have another part of it."""
+        if wanted not in self.found:
+            self.found[wanted] = [*self.folders.get((False, wanted), []), *self.folders.get((True, wanted), [])] or [
+                f for f in set_of_folders(self.folders) if self.stands_for(*f, wanted)]
+        return self.found[wanted]
+
+    def stands_for(self, folder, manifest, wanted):
+        try:
+            return wanted in self.open(folder, manifest).index.replaced
+        except Lost:
+            return False
 
     def open(self, folder, manifest):
         if folder not in self.opened:
@@ -218,27 +221,36 @@ class Repository:
 
 
 def set_of_folders(folders):
-    return list({folder: (folder, manifest) for folder, manifest in folders.values()}.values())
+    return list({folder: (folder, manifest) for them in folders.values() for folder, manifest in them}.values())
+
+
+def read(repository, source, begin, end):
+    """What the first archive that can has from begin to the end of a block: that end, the bytes or None, and why not."""
+    upto, why = min(end, (begin // WINDOW + 1) * WINDOW), 'the archive %s is not in the repository' % uuid.UUID(bytes=source[0])
+    for folder, manifest in repository.archives(source[0]):
+        try:
+            archive = repository.open(folder, manifest)
+            number = archive.source(*source)
+            blocks = archive.index.rows(5, BLOCK, number)
+            n = blocks.last(0, begin)
+            need(n >= 0 and blocks[n][0] <= begin < sum(blocks[n]), 'no block of %s holds it' % archive.path)
+            upto = min(end, sum(blocks[n]))
+            return upto, archive.block(number, blocks, n)[begin - blocks[n][0]:upto - blocks[n][0]], None
+        except Lost as e:
+            why = e
+    return upto, None, why
 
 
 def copy(repository, source, begin, end, out):
     """Write what a data record of a view names, block by block; returns how many bytes are lost."""
     lost = 0
     while begin < end:
-        upto = min(end, (begin // WINDOW + 1) * WINDOW)
-        try:
-            archive = repository.archive(source[0])
-            number = archive.source(*source)
-            blocks = archive.index.rows(5, BLOCK, number)
-            n = blocks.last(0, begin)
-            need(n >= 0 and blocks[n][0] <= begin < sum(blocks[n]), 'no block of %s holds it' % archive.path)
-            upto = min(end, sum(blocks[n]))
-            data = archive.block(number, blocks, n)[begin - blocks[n][0]:upto - blocks[n][0]]
-            if any(data):
-                os.pwrite(out, data, begin)
-        except Lost as e:
-            warn('lost: %d bytes at offset %d: %s' % (upto - begin, begin, e))
+        upto, data, why = read(repository, source, begin, end)
+        if data is None:
+            warn('lost: %d bytes at offset %d: %s' % (upto - begin, begin, why))
             lost += upto - begin
+        elif any(data):
+            os.pwrite(out, data, begin)
         begin = upto
     return lost
 

@@ -122,11 +122,11 @@ class Nights:
         new, = set(names('here')) - before
         self.wants[new] = state_of()
 
-    def wrong(self, repository):
+    def wrong(self, repository, restore=lambda p: ovb.restore(p, 'out.img', '--force')):
         """The points there that are not restored to what they were: two of one second may have each other's names."""
         wrong = []
         for p in listed(repository):
-            r = ovb.restore(p, 'out.img', '--force')
+            r = restore(p)
             wants = [state for name, state in self.wants.items() if name.split('Z')[0] == os.path.relpath(p, repository).split('Z')[0]]
             if r.status != 0 or state_of('out.img') not in wants:
                 wrong.append('%s: %s' % (p, r.stderr))
@@ -354,6 +354,14 @@ def test_name_again():
     tap.is_((len(names('there')), n.wrong('there')), (5, []), 'and the third, which needs the second, is what it was')
 
 
+def rescue(point):
+    if os.path.exists('out.img'):
+        os.unlink('out.img')
+    machine, name = point.split('/')[-2:]
+    return tap.run([sys.executable, '-B', os.path.join(tap.TOP, 'restore', 'rescue.py'), os.path.dirname(os.path.dirname(point)), machine + '/' + name,
+                    'vda', 'out.img'])
+
+
 def test_two_parts():
     """Two archives there stand for one, and one of them holds less: so it is when two runs, or two sources, bring what is left of it at the same time."""
     n = Nights()
@@ -374,6 +382,7 @@ def test_two_parts():
         shutil.copytree(os.path.dirname(less), place + ('9' if name == 'less' else '7'))
         shutil.copytree(os.path.dirname(more), place + '8')
         tap.is_((len(names('there')), n.wrong('there')), (2, []), 'both points are what they were, where the one with %s is the last' % name)
+        tap.is_(n.wrong('there', rescue), [], '... to rescue.py too')
     done(n.pull(keep={'last': 9}), 'the next prune')
     tap.is_((len(packed('there')), n.wrong('there')), (1, []), 'leaves the one with more')
 
