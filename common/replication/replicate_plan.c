@@ -271,11 +271,11 @@ task_of(const struct replicate_plan *plan, const archive_id id)
 }
 
 /*
- * An archive that stands for others holds only what was still used of them at the source.  Where one of those is here, whole, our own upkeep would take the
- * one for the other.
+ * An archive that stands for others holds only what was still used of them at the source.  Where one of those is here, all that it has of that one would come
+ * a second time, and readers would have two to choose from.
  */
 static bool
-would_displace(const struct planning *pl, const struct catalog_entry *e)
+repeats_here(const struct planning *pl, const struct catalog_entry *e)
 {
 	for (size_t i = 0; i < e->nreplaces; i++)
 		if (replica_holds(pl->l, e->replaces[i]) != 0)
@@ -361,7 +361,7 @@ want_archive(struct planning *pl, const archive_id id, struct err *err)
 		return (-1);
 	if (task_of(pl->plan, e->id) >= 0)
 		return (task_of(pl->plan, e->id));
-	if ((would_displace(pl, e) ? add_extract(pl, e, id, err) : add_archive(pl, e, err)) == -1)
+	if ((repeats_here(pl, e) ? add_extract(pl, e, id, err) : add_archive(pl, e, err)) == -1)
 		return (-1);
 	return ((int64_t)pl->plan->n - 1);
 }
